@@ -1,0 +1,86 @@
+# `make serve` runs the platform, `make test` tests it; both install what they need first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTHON ?= python3
+UV := $(VENV)/bin/uv
+UV_INSTALL := $(UV) pip install -q --python $(PY) -c constraints.txt $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
+BUF := $(VENV)/bin/buf
+# Clients whose pins clash with ours live in environments of their own.
+CLIENTS := $(VENV)/clients
+NODE_CLIENTS := tests/e2e/node
+
+.PHONY: help install serve test check protos golden bench starter-chat starter-exam released format clean
+
+help: ## Lists the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# torch goes first: anything that asks for a range of it would bring the newest CUDA build.
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check 'uv>=0.9'
+	$(PY) -m pip install -q --disable-pip-version-check torch==2.13.0
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.torch pyproject.toml constraints.txt
+	$(UV_INSTALL) -e '.[all]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(UV_INSTALL) --group dev
+	@touch $@
+
+$(CLIENTS)/.python: $(VENV)/.torch tests/e2e/clients.txt
+	@mkdir -p $(CLIENTS)
+	set -e; grep -v '^#' tests/e2e/clients.txt | while read -r name requirement; do \
+	  $(UV) venv -q --clear --python $(PY) $(CLIENTS)/$$name; \
+	  $(UV) pip install -q --python $(CLIENTS)/$$name/bin/python "$$requirement"; done
+	@touch $@
+
+$(CLIENTS)/.node: $(VENV)/.dev $(NODE_CLIENTS)/package.json
+	cd $(NODE_CLIENTS) && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm install --silent --no-audit --no-fund --no-package-lock
+	@touch $@
+
+install: $(VENV)/.runtime ## Makes the environment that `make serve` uses.
+
+serve: $(VENV)/.runtime ## Runs the platform: make serve ARGS="--port 9000".
+	@exec $(VENV)/bin/penstock serve $(ARGS)
+
+test: $(VENV)/.dev $(CLIENTS)/.python $(CLIENTS)/.node ## Runs the whole suite: make test ARGS="tests/unit".
+	$(PY) -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Format, lint, types, architecture, protos.
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	set -o pipefail; $(BUF) build --path protos/penstock -o - | $(BUF) breaking - --against protos/released.binpb --exclude-imports
+	$(PY) protos/generate.py --check
+
+format: $(VENV)/.dev ## Formats code and protos.
+	$(VENV)/bin/ruff check --fix -q . ; $(VENV)/bin/ruff format -q .
+	$(BUF) format --write
+
+protos: $(VENV)/.dev ## Generates protos/gen.
+	$(PY) protos/generate.py
+
+released: $(VENV)/.dev ## Makes the present protos the ones that must not break: at each release.
+	$(BUF) build --path protos/penstock --exclude-source-info -o protos/released.binpb
+
+golden: $(VENV)/.dev ## Rewrites the golden files; look at the diff.
+	$(PY) -m pytest tests/golden --update-golden
+
+bench: $(VENV)/.dev ## Measures the edge beside its references.
+	$(PY) -m benchmarks $(ARGS)
+
+starter-chat: $(VENV)/.dev ## Rebuilds the starter chat model from nothing (hours).
+	$(PY) -m starters.chat.recipe.train
+
+starter-exam: $(VENV)/.dev ## Examines the starter chat model.
+	$(PY) -m starters.chat.recipe.exam
+
+clean: ## Removes environments and caches.
+	rm -rf $(VENV) $(NODE_CLIENTS)/node_modules .pytest_cache .ruff_cache .hypothesis .import_linter_cache
