@@ -1,0 +1,1 @@
+"""The platform's gRPC services; each runs as its own process."""

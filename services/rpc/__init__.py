@@ -1,0 +1,2 @@
+"""The chassis that every service stands on: serving, identity, validation, errors, health,
+channels."""

@@ -1,0 +1,75 @@
+"""Declares beside each method who may call it, and tells the method who does.
+
+    class Models(ModelServiceServicer):
+        @requires(Role.USER)
+        async def GetModel(self, request, context): ...
+
+A method without a declaration can't be served: the server refuses to start.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from services.rpc.call import draining, principal, request_id
+from services.rpc.roles import ANONYMOUS, Principal, Role
+
+__all__ = [
+    "ANONYMOUS",
+    "Access",
+    "Principal",
+    "Role",
+    "access_of",
+    "draining",
+    "endless",
+    "open_method",
+    "principal",
+    "request_id",
+    "requires",
+]
+
+_ATTRIBUTE = "__penstock_access__"
+_ENDLESS = "__penstock_endless__"
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may call a method."""
+
+    roles: frozenset[Role]
+    """Any one of them is enough. Empty: anybody, without credentials."""
+    endless: bool = False
+    """The method streams until the caller leaves; a drain ends it at once with UNAVAILABLE."""
+
+
+def requires(*roles: Role) -> Callable[[Method], Method]:
+    """Lets principals call the method that hold any of the roles."""
+    if not roles:
+        raise TypeError("Name a role, or say @open_method.")
+
+    def declare(method: Method) -> Method:
+        setattr(method, _ATTRIBUTE, frozenset(roles))
+        return method
+
+    return declare
+
+
+def open_method(method: Method) -> Method:
+    """Lets anybody call the method, without credentials."""
+    setattr(method, _ATTRIBUTE, frozenset[Role]())
+    return method
+
+
+def endless(method: Method) -> Method:
+    """Marks a stream without an end of its own, such as a watch: a drain ends it with
+    UNAVAILABLE."""
+    setattr(method, _ENDLESS, True)
+    return method
+
+
+def access_of(method: Callable[..., Any]) -> Access | None:
+    """Returns what was declared for a method, or None."""
+    roles: frozenset[Role] | None = getattr(method, _ATTRIBUTE, None)
+    return None if roles is None else Access(roles, bool(getattr(method, _ENDLESS, False)))

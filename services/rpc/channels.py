@@ -1,0 +1,163 @@
+"""Channels for calls from one service to another.
+
+Stubs over such a channel need no care: each call carries the service's token, the request ID and
+trace of the call that it serves, and a deadline.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from services.rpc.call import current
+from services.rpc.transport import MAX_MESSAGE_BYTES, channel_options, read_pem
+
+DEFAULT_DEADLINE_S = 30.0
+"""Deadline of calls with one response that name none. Streams run until they end; give them one
+where there is one."""
+
+_Pairs = tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(frozen=True)
+class ClientTls:
+    """Files (PEM) to check servers with, and to prove who calls."""
+
+    ca: Path | None = None
+    """Authorities that servers are checked against. None: the system's."""
+    certificate: Path | None = None
+    """The caller's own certificate, for mutual TLS."""
+    key: Path | None = None
+    """Its private key."""
+    server_name: str | None = None
+    """Name to expect in the server's certificate. None: the host that is called."""
+
+
+def channel(
+    address: str,
+    *,
+    tls: ClientTls | None = None,
+    token: str = "",
+    idempotent: Sequence[str] = (),
+    deadline_s: float = DEFAULT_DEADLINE_S,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> grpc.aio.Channel:
+    """Opens a channel to a service.
+
+    `token` goes with calls that bring no `authorization` of their own. `idempotent` names methods
+    (`package.Service/Method`, or `package.Service` for all of a service) that are repeated on
+    UNAVAILABLE, up to four times within their deadline.
+    """
+    options = channel_options(max_message_bytes)
+    if idempotent:
+        options.append(("grpc.service_config", _service_config(idempotent)))
+    if tls is None:
+        inner = grpc.aio.insecure_channel(address, options=options)
+    else:
+        if tls.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", tls.server_name))
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=read_pem(tls.ca) if tls.ca else None,
+            private_key=read_pem(tls.key) if tls.key else None,
+            certificate_chain=read_pem(tls.certificate) if tls.certificate else None,
+        )
+        inner = grpc.aio.secure_channel(address, credentials, options=options)
+    return _ServiceChannel(inner, token, deadline_s)
+
+
+def _service_config(idempotent: Sequence[str]) -> str:
+    names: list[dict[str, str]] = []
+    for name in idempotent:
+        service, _, method = name.strip("/").partition("/")
+        names.append({"service": service, "method": method} if method else {"service": service})
+    retry = {
+        "maxAttempts": 4,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": retry}]})
+
+
+if TYPE_CHECKING:
+    _MultiCallable = grpc.aio.UnaryUnaryMultiCallable[Any, Any]
+else:  # generic for type checkers only
+    _MultiCallable = object
+
+
+class _Call(_MultiCallable):
+    """One method, called with what every call carries. Stands for all four kinds."""
+
+    def __init__(self, inner: Any, authorization: str, deadline_s: float | None) -> None:
+        self._inner = inner
+        self._authorization = authorization
+        self._deadline_s = deadline_s
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["metadata"] = self._metadata(tuple(kwargs.get("metadata") or ()))
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = self._deadline_s
+        return self._inner(*args, **kwargs)
+
+    def _metadata(self, own: _Pairs) -> _Pairs:
+        given = {key for key, _ in own}
+        more: list[tuple[str, str | bytes]] = []
+        if self._authorization and "authorization" not in given:
+            more.append(("authorization", self._authorization))
+        call = current()
+        if call is not None:
+            if "x-request-id" not in given:
+                more.append(("x-request-id", call.request_id))
+            if "traceparent" not in given:
+                more.append(("traceparent", call.trace.traceparent))
+        return (*own, *more)
+
+
+class _ServiceChannel(grpc.aio.Channel):
+    """A channel whose calls carry a token, a request ID, a trace and a deadline.
+
+    Not grpc's client interceptors: those add a task to every call.
+    """
+
+    def __init__(self, inner: grpc.aio.Channel, token: str, deadline_s: float) -> None:
+        self._inner: Any = inner
+        self._authorization = f"Bearer {token}" if token else ""
+        self._deadline_s = deadline_s
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(self._inner.unary_unary(*args, **kwargs), self._deadline_s)
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(self._inner.unary_stream(*args, **kwargs), None)
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(self._inner.stream_unary(*args, **kwargs), self._deadline_s)
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(self._inner.stream_stream(*args, **kwargs), None)
+
+    def _call(self, inner: Any, deadline_s: float | None) -> Any:
+        return _Call(inner, self._authorization, deadline_s)
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._inner.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return self._inner.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._inner.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._inner.channel_ready()
+
+    async def __aenter__(self) -> "_ServiceChannel":
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: Any) -> None:
+        await self._inner.__aexit__(*exc)

@@ -1,0 +1,63 @@
+"""Limits and keepalive of every connection, set once; and certificates, read with clear errors."""
+
+from pathlib import Path
+
+MAX_MESSAGE_BYTES = 65 * 1024 * 1024
+"""Largest message: a body of 64 MiB, and room for what goes around it."""
+
+_KEEPALIVE_MS = 30_000
+_KEEPALIVE_TIMEOUT_MS = 10_000
+_LOOKAHEAD_BYTES = 64 * 1024
+_MAX_STREAMS = 4096
+_MAX_METADATA_BYTES = 64 * 1024
+
+Options = list[tuple[str, str | int]]
+
+
+def _common(max_message_bytes: int) -> Options:
+    return [
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+
+
+def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
+    """Returns the options of a server."""
+    return [
+        *_common(max_message_bytes),
+        # A stale server must not share the port unnoticed.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", _MAX_STREAMS),
+        # Clients ping as often as ours do, and somewhat more.
+        ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 3),
+    ]
+
+
+def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
+    """Returns the options of a client's channel."""
+    return [
+        *_common(max_message_bytes),
+        # Without these, a reader that stops reading lets a million tokens pile up in flight.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+    ]
+
+
+class TlsFileError(Exception):
+    """A certificate or key can't be used."""
+
+
+def read_pem(path: Path) -> bytes:
+    """Reads a certificate or key. Raises `TlsFileError`."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TlsFileError(f"{path} can't be read: {error.strerror}") from error

@@ -1,0 +1,139 @@
+"""Settings of the services: where they come from. What they are stands in
+`services.settings_sections`.
+
+Later sources win: defaults, `penstock.toml`, environment variables, the command line. Only the
+settings modules read the environment; everything else is handed what it needs.
+
+The file is `--config`, else `$PENSTOCK_CONFIG`, else `./penstock.toml` if it exists. Paths in it
+are relative to it. Every key `[section] key` can be set as `PENSTOCK_SECTION_KEY`; lists are
+separated by commas. A key or variable that nobody knows is an error.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from services.settings_loader import build
+from services.settings_sections import (
+    ApiSettings,
+    AuthSettings,
+    DatabaseSettings,
+    InferenceSettings,
+    LogSettings,
+    ModelSettings,
+    RedisSettings,
+    ServiceName,
+    ServiceSettings,
+    ServicesSettings,
+    Settings,
+    TlsSettings,
+    TrainingSettings,
+    TritonSettings,
+)
+from services.settings_values import SettingsError
+
+__all__ = [
+    "ApiSettings",
+    "AuthSettings",
+    "DatabaseSettings",
+    "InferenceSettings",
+    "LogSettings",
+    "ModelSettings",
+    "RedisSettings",
+    "ServiceName",
+    "ServiceSettings",
+    "ServicesSettings",
+    "Settings",
+    "SettingsError",
+    "TlsSettings",
+    "TrainingSettings",
+    "TritonSettings",
+    "from_command_line",
+    "load",
+]
+
+_STARTER = Path(__file__).resolve().parent.parent / "starters" / "chat" / "model"
+_STARTER_ID = "penstock-starter"
+
+_S = TypeVar("_S", bound=ServiceSettings)
+
+
+def load(
+    path: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Settings:
+    """Reads the settings from a file, the environment (the process's own by default) and overrides.
+
+    Overrides are dotted keys, such as `services.model.address`. Raises `SettingsError`.
+    """
+    return _complete(build(Settings, path, env, overrides))
+
+
+def from_command_line(
+    service: ServiceName,
+    arguments: Sequence[str] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Settings:
+    """Reads the settings of a service's process: `--config`, `--data-dir` and `--port` go before
+    all else.
+
+    Exits with a usage message where the arguments make no sense. Raises `SettingsError`.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m services.{service}")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration file")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where data is kept")
+    parser.add_argument("--port", type=int, metavar="N", help="the port; 0 takes a free one")
+    given = parser.parse_args(arguments)
+    overrides: dict[str, object] = {}
+    if given.data_dir is not None:
+        overrides["services.data_dir"] = given.data_dir
+    settings = load(given.config, env, overrides)
+    if given.port is None:
+        return settings
+    if not 0 <= given.port <= 65535:
+        parser.error("--port must be between 0 and 65535")
+    own = settings.services.of(service)
+    own = replace(own, address=f"{own.address.rpartition(':')[0]}:{given.port}")
+    return replace(settings, services=replace(settings.services, **{service: own}))
+
+
+def _complete(settings: Settings) -> Settings:
+    """Fills in the defaults that depend on other settings."""
+    if (settings.tls.certificate is None) != (settings.tls.key is None):
+        raise SettingsError("[tls] certificate and key belong together: set both or neither")
+    if settings.tls.client_ca is not None and settings.tls.certificate is None:
+        raise SettingsError("[tls] client_ca needs certificate and key")
+    services, auth, api = settings.services, settings.auth, settings.api
+    if auth.token_file == Path():
+        auth = replace(auth, token_file=services.data_dir / "tokens.json")
+    if not api.models and _STARTER.is_dir():
+        starter = ModelSettings(path=_STARTER, type="chat", aliases=("default",))
+        api = replace(api, models={_STARTER_ID: starter})
+
+    def complete(service: _S, name: ServiceName) -> _S:
+        database = service.database_url or settings.database.url
+        return replace(
+            service,
+            target=service.target or _reachable(service.address),
+            database_url=database or f"sqlite+aiosqlite:///{services.data_dir / name}.db",
+        )
+
+    services = replace(
+        services,
+        model=complete(services.model, "model"),
+        inference=complete(services.inference, "inference"),
+        embedding=complete(services.embedding, "embedding"),
+        image=complete(services.image, "image"),
+        training=complete(services.training, "training"),
+        retrieval=complete(services.retrieval, "retrieval"),
+    )
+    return replace(settings, api=api, auth=auth, services=services)
+
+
+def _reachable(address: str) -> str:
+    """Returns the address with this machine's name in place of "any address"."""
+    host, colon, port = address.rpartition(":")
+    return f"{'127.0.0.1' if host in ('', '0.0.0.0', '[::]') else host}{colon}{port}"

@@ -1,0 +1,218 @@
+"""Sections of the settings: frozen dataclasses, a docstring under each field."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from services.settings_loader import key
+
+_DATA_DIR = Path(".penstock")
+
+ServiceName = Literal["model", "inference", "embedding", "image", "training", "retrieval"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """`[api.models.<id>]`: a model to serve; `<id>` is its public ID."""
+
+    path: Path
+    """Folder of the weights."""
+    type: Literal["chat", "completion", "embedding", "image"] = "chat"
+    """What the model does."""
+    context_length: int | None = key(None, minimum=1)
+    """Most tokens of prompt and output. Default: what the model's own configuration says."""
+    default_temperature: float | None = key(None, minimum=0, maximum=2)
+    """Temperature of requests that name none. Default: 1."""
+    dimensions: int | None = key(None, minimum=1)
+    """Length of the vectors of an embedding model. Default: the model's own."""
+    aliases: tuple[str, ...] = ()
+    """Other IDs that mean this model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiSettings:
+    """`[api]`: the REST edge."""
+
+    enabled: bool = True
+    """Whether the edge runs."""
+    address: str = "127.0.0.1:8080"
+    """Where it listens, as host:port."""
+    api_key: str = key("", secret=True)
+    """One key of a user. Empty: none."""
+    require_auth: bool = True
+    """Whether inference needs a key. Managing always does."""
+    max_requests_per_minute: int = key(0, minimum=0)
+    """Most requests a minute for each key. 0: as many as it likes."""
+    max_tokens_per_minute: int = key(0, minimum=0)
+    """Most tokens a minute for each key. 0: as many as it likes."""
+    cors_enabled: bool = True
+    """Whether browsers of other origins may call."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """Which origins."""
+    models: Mapping[str, ModelSettings] = field(default_factory=dict[str, ModelSettings])
+    """Models to serve, by ID. Default: the starter that comes with the repository. As a variable:
+    JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthSettings:
+    """`[auth]`: who may call."""
+
+    token_file: Path = Path()
+    """Tokens as SHA-256 with roles. Default: `<data_dir>/tokens.json`."""
+    api_tokens: tuple[str, ...] = key((), secret=True, env="API_TOKENS", env_only=True)
+    """Keys of users. Only as the variable `API_TOKENS`."""
+    service_token: str = key("", secret=True, env="PENSTOCK_SERVICE_TOKEN", env_only=True)
+    """Token of calls between services; each needs the same one. Only as
+    `PENSTOCK_SERVICE_TOKEN`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """`[services.<name>]`: one service."""
+
+    address: str
+    """Where it listens, as host:port. Port 0 takes a free one."""
+    target: str = ""
+    """Where others reach it. Default: its address."""
+    database_url: str = key("", secret=True)
+    """Its own database. Default: `[database] url`, else a SQLite file in the data directory."""
+    grace_s: float = key(30.0, minimum=0.0)
+    """Time that running calls get to finish when it stops."""
+    drain_delay_s: float = key(0.0, minimum=0.0)
+    """Time between telling load balancers of the stop and refusing calls."""
+    reflection: bool = True
+    """Whether tools may ask it for its protos."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceSettings(ServiceSettings):
+    """`[services.inference]`."""
+
+    engine: Literal["torch", "echo"] = "torch"
+    """What performs inference. `echo` answers with the prompt, for trials without a model."""
+    max_batch_size: int = key(16, minimum=1)
+    """Most sequences that run together."""
+    queue_limit: int = key(128, minimum=0)
+    """Most requests that wait. Beyond that they are turned away at once."""
+    max_context: int = key(4096, minimum=1)
+    """Most tokens of a sequence, whatever the model could take."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:<n>`."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the weights. `auto`: what the model was saved as, where the device can."""
+    slow_reader_timeout_s: float = key(30.0, minimum=0.0)
+    """How long a stream may wait for its reader before it is ended."""
+
+
+def _at(port: int) -> Callable[[], ServiceSettings]:
+    return lambda: ServiceSettings(address=f"127.0.0.1:{port}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServicesSettings:
+    """`[services]`: what all services share, and each one's own."""
+
+    data_dir: Path = field(default=_DATA_DIR, metadata={"env": "PENSTOCK_DATA_DIR"})
+    """Where everything is kept that has no other place."""
+    model: ServiceSettings = field(default_factory=_at(50051))
+    """The catalogue."""
+    inference: InferenceSettings = field(
+        default_factory=lambda: InferenceSettings(address="127.0.0.1:50052")
+    )
+    """Chat and completion."""
+    embedding: ServiceSettings = field(default_factory=_at(50053))
+    """Embeddings."""
+    image: ServiceSettings = field(default_factory=_at(50054))
+    """Images."""
+    training: ServiceSettings = field(default_factory=_at(50055))
+    """Fine-tuning."""
+    retrieval: ServiceSettings = field(default_factory=_at(50056))
+    """Retrieval."""
+
+    def of(self, name: ServiceName) -> ServiceSettings:
+        """Returns one service's settings."""
+        return getattr(self, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsSettings:
+    """`[tls]`: certificates of the services and of calls between them (PEM files)."""
+
+    certificate: Path | None = None
+    """Certificate and its chain. None: plain text."""
+    key: Path | None = None
+    """Its private key."""
+    client_ca: Path | None = None
+    """Authority that signs every process; with it, callers need a certificate (mutual TLS)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """`[log]`: what is written to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level written."""
+    format: Literal["console", "json"] = "console"
+    """For people, or one JSON object a line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseSettings:
+    """`[database]`: the default of all services."""
+
+    url: str = key("", secret=True)
+    """SQLAlchemy URL with an async driver. Empty: a SQLite file for each service."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisSettings:
+    """`[redis]`: what several edges share."""
+
+    url: str = key("", secret=True)
+    """For example `redis://host:6379/0`. Empty: each edge keeps its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TritonSettings:
+    """`[triton]`: a Triton Inference Server."""
+
+    url: str = ""
+    """Its gRPC endpoint, as host:port. Empty: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """`[training]`: fine-tuning."""
+
+    trainer: Literal["local", "ray"] = "local"
+    """What runs jobs."""
+    ray_address: str = ""
+    """Ray's job server, for `ray`."""
+    max_concurrent_jobs: int = key(1, minimum=1)
+    """Most jobs that run together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything."""
+
+    api: ApiSettings = field(default_factory=ApiSettings)
+    """`[api]`."""
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    """`[auth]`."""
+    services: ServicesSettings = field(default_factory=ServicesSettings)
+    """`[services]`."""
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    """`[tls]`."""
+    log: LogSettings = field(default_factory=LogSettings)
+    """`[log]`."""
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    """`[database]`."""
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    """`[redis]`."""
+    triton: TritonSettings = field(default_factory=TritonSettings)
+    """`[triton]`."""
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    """`[training]`."""
