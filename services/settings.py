@@ -23,14 +23,11 @@ from services.settings_sections import (
     InferenceSettings,
     LogSettings,
     ModelSettings,
-    RedisSettings,
     ServiceName,
     ServiceSettings,
     ServicesSettings,
     Settings,
     TlsSettings,
-    TrainingSettings,
-    TritonSettings,
 )
 from services.settings_values import SettingsError
 
@@ -41,15 +38,12 @@ __all__ = [
     "InferenceSettings",
     "LogSettings",
     "ModelSettings",
-    "RedisSettings",
     "ServiceName",
     "ServiceSettings",
     "ServicesSettings",
     "Settings",
     "SettingsError",
     "TlsSettings",
-    "TrainingSettings",
-    "TritonSettings",
     "from_command_line",
     "load",
 ]

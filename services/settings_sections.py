@@ -167,34 +167,6 @@ class DatabaseSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RedisSettings:
-    """`[redis]`: what several edges share."""
-
-    url: str = key("", secret=True)
-    """For example `redis://host:6379/0`. Empty: each edge keeps its own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TritonSettings:
-    """`[triton]`: a Triton Inference Server."""
-
-    url: str = ""
-    """Its gRPC endpoint, as host:port. Empty: none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """`[training]`: fine-tuning."""
-
-    trainer: Literal["local", "ray"] = "local"
-    """What runs jobs."""
-    ray_address: str = ""
-    """Ray's job server, for `ray`."""
-    max_concurrent_jobs: int = key(1, minimum=1)
-    """Most jobs that run together."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything."""
 
@@ -210,9 +182,3 @@ class Settings:
     """`[log]`."""
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     """`[database]`."""
-    redis: RedisSettings = field(default_factory=RedisSettings)
-    """`[redis]`."""
-    triton: TritonSettings = field(default_factory=TritonSettings)
-    """`[triton]`."""
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    """`[training]`."""

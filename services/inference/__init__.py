@@ -1,0 +1,1 @@
+"""InferenceService: chat, completion and tokens on the engines of this process."""

@@ -1,0 +1,110 @@
+"""The catalogue port: what this process is to serve, and what it reports about it."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from services.inference.engine import LoadedModel
+from services.inference.registry import ModelKind, ModelSettings, ServedModel
+
+
+@dataclass(frozen=True, slots=True)
+class LoadKey:
+    """What makes a loaded model another one: a change of any of it loads anew."""
+
+    uid: str
+    revision: str
+    source: str
+    context_length: int = 0
+    dtype: str = "auto"
+    engine: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedModel:
+    """A model that the catalogue wants served."""
+
+    id: str
+    kind: ModelKind
+    load: LoadKey
+    aliases: tuple[str, ...] = ()
+    settings: ModelSettings = field(default_factory=ModelSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that is wanted."""
+
+    sequence: int
+    models: Sequence[WantedModel]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A model was added or changed."""
+
+    sequence: int
+    model: WantedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A model is no longer wanted."""
+
+    sequence: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing changed."""
+
+    sequence: int
+
+
+CatalogueEvent = Snapshot | Changed | Deleted | Heartbeat
+
+
+class ObservedState(Enum):
+    """What this process has of a revision; values are those of the proto."""
+
+    LOADING = 1
+    READY = 2
+    FAILED = 3
+    DRAINING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What this process has of one revision."""
+
+    revision: str
+    state: ObservedState
+    message: str = ""
+    progress: float = 0.0
+    served: ServedModel | None = None
+    """Set when READY or DRAINING."""
+
+
+class Catalogue(Protocol):
+    """ModelService, as this process needs it."""
+
+    def watch(self, after: int) -> AsyncGenerator[CatalogueEvent, None]:
+        """Streams what is wanted: a snapshot, or for `after` > 0 the changes since, then changes.
+
+        Raises a `DomainError` when the catalogue can't be reached.
+        """
+        ...
+
+    async def report(self, observations: Sequence[Observation]) -> float:
+        """Tells all that this process has. Returns the seconds until the next report is due."""
+        ...
+
+
+class ModelLoader(Protocol):
+    """Loads models with the engine that each wants."""
+
+    async def load(self, wanted: WantedModel, progress: Callable[[float], None]) -> LoadedModel:
+        """Loads off the event loop. Raises a `DomainError` that says what to do."""
+        ...

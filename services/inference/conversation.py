@@ -1,0 +1,152 @@
+"""Conversations in the form that chat templates take, and what tools mean for them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from services.errors import InvalidArgument
+from services.inference.registry import ModelKind, ServedModel
+from services.inference.requests import ChatRequest, Image, Message, Speaker, Tool, ToolMode
+from services.inference.toolcalls import ToolFormat
+from services.inference.validation import unsupported
+
+
+@dataclass(frozen=True, slots=True)
+class ToolPlan:
+    """How tools are offered to the model and read back from it."""
+
+    offered: tuple[Tool, ...] = ()
+    reads: ToolFormat | None = None
+    """Format to read calls with; None leaves the text alone."""
+    forced: str = ""
+    """Tool whose call the prompt opens already."""
+    single: bool = False
+    """The answer ends with its first call."""
+
+    @property
+    def opening(self) -> str:
+        """Text that goes behind the rendered prompt."""
+        return self.reads.opening(self.forced) if self.reads is not None and self.forced else ""
+
+
+def plan_tools(request: ChatRequest, served: ServedModel) -> ToolPlan:
+    """Decides how a request's tools are offered.
+
+    Raises:
+        InvalidArgument: names clash, or the choice names no tool that was given.
+        UnsupportedParameter: the model can't call tools, or can't be held to this choice.
+    """
+    tools, choice = request.tools, request.tool_choice
+    names = [tool.name for tool in tools]
+    if len(set(names)) < len(names):
+        raise InvalidArgument("'tools': two tools have the same name.", field="tools")
+    if choice.mode is ToolMode.NAMED and choice.name not in names:
+        raise InvalidArgument(
+            f"'tool_choice.name': no tool is called '{choice.name}'.", field="tool_choice.name"
+        )
+    if choice.mode is ToolMode.REQUIRED and not tools:
+        raise InvalidArgument(
+            "'tool_choice': there are no tools to call.", field="tool_choice.mode"
+        )
+    if not tools or choice.mode is ToolMode.NONE:
+        return ToolPlan()
+    if served.tools is None:
+        raise unsupported("tools", "its chat template knows none")
+    for position, tool in enumerate(tools):
+        if tool.strict and not served.loaded.engine.info.capabilities.json_schema:
+            raise unsupported(f"tools[{position}].strict", "its engine has no guided decoding")
+    forced = ""
+    if choice.mode is ToolMode.NAMED:
+        forced = choice.name
+    elif choice.mode is ToolMode.REQUIRED:
+        if len(tools) > 1:
+            raise unsupported(
+                "tool_choice.mode", "it can be made to call one tool, not one of several; name it"
+            )
+        forced = names[0]
+    single = bool(forced) or request.parallel_tool_calls is False
+    return ToolPlan(tools, served.tools, forced, single)
+
+
+def check_chats(served: ServedModel) -> None:
+    """Refuses conversations with models that only continue text."""
+    if served.kind is not ModelKind.CHAT or not served.loaded.text.chat_template:
+        raise InvalidArgument(
+            f"The model `{served.id}` only completes text: it has no chat template.", field="model"
+        )
+
+
+def render(
+    served: ServedModel,
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+    *,
+    system_prompt: str = "",
+    add_generation_prompt: bool = True,
+) -> str:
+    """Returns the prompt of a conversation.
+
+    Raises:
+        InvalidArgument: the template refuses it, or a tool's parameters are no JSON Schema.
+        UnsupportedParameter: it holds images.
+    """
+    dialogue = [_message(message, position) for position, message in enumerate(messages)]
+    if system_prompt and not any(message.speaker is Speaker.SYSTEM for message in messages):
+        dialogue.insert(0, {"role": "system", "content": system_prompt})
+    declared = [_tool(tool, position) for position, tool in enumerate(tools)]
+    return served.loaded.text.render(
+        dialogue, declared, add_generation_prompt=add_generation_prompt
+    )
+
+
+def _message(message: Message, position: int) -> Mapping[str, Any]:
+    for index, part in enumerate(message.parts):
+        if isinstance(part, Image):
+            raise unsupported(f"messages[{position}].parts[{index}].image", "it takes no images")
+    if not message.parts and not message.tool_calls:
+        field = f"messages[{position}].parts"
+        raise InvalidArgument(f"'{field}': may be empty only beside tool calls.", field=field)
+    if message.tool_calls and message.speaker is not Speaker.ASSISTANT:
+        field = f"messages[{position}].tool_calls"
+        raise InvalidArgument(f"'{field}': only an assistant calls tools.", field=field)
+    rendered: dict[str, Any] = {"role": message.speaker.value, "content": message.text}
+    if message.name:
+        rendered["name"] = message.name
+    if message.tool_call_id:
+        rendered["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        rendered["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": _arguments(call.arguments_json)},
+            }
+            for call in message.tool_calls
+        ]
+    return rendered
+
+
+def _arguments(text: str) -> Any:
+    """Arguments as an object; as the model wrote them where that is no JSON object."""
+    try:
+        value: object = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return text
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else text
+
+
+def _tool(tool: Tool, position: int) -> Mapping[str, Any]:
+    field = f"tools[{position}].parameters_json"
+    try:
+        parameters: object = json.loads(tool.parameters_json or '{"type":"object","properties":{}}')
+    except (ValueError, RecursionError):
+        raise InvalidArgument(f"'{field}': is not JSON.", field=field) from None
+    if not isinstance(parameters, dict):
+        raise InvalidArgument(f"'{field}': must be a JSON object.", field=field)
+    function: dict[str, Any] = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": cast("dict[str, Any]", parameters),
+    }
+    return {"type": "function", "function": function}

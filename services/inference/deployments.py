@@ -1,0 +1,273 @@
+"""Makes what this process serves match what the catalogue wants.
+
+Level-triggered: every event leads to the same comparison of wanted and present, so a missed or
+repeated event changes nothing. A new revision loads beside the old one, answers a probe, takes
+over in one step, and the old one drains.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from services.errors import DomainError, FailedPrecondition, InvalidArgument, Unsupported
+from services.inference.backoff import Backoff
+from services.inference.catalogue import (
+    CatalogueEvent,
+    Changed,
+    Deleted,
+    Heartbeat,
+    ModelLoader,
+    Observation,
+    Snapshot,
+    WantedModel,
+)
+from services.inference.engine import LoadedModel
+from services.inference.registry import TEXT_KINDS, Known, Registry, ServedModel
+from services.inference.slots import Failure, Load, Slot
+
+_log = logging.getLogger(__name__)
+_PERMANENT = (FailedPrecondition, InvalidArgument, Unsupported)
+"""Failures that only another specification mends."""
+
+Health = Callable[[str, bool | None], None]
+"""Takes the name of a model and whether it serves; None when it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentSettings:
+    """How the loop behaves."""
+
+    load_concurrency: int = 1
+    """Models that load at the same time."""
+    probe_timeout_s: float = 120.0
+    drain_grace_s: float = 600.0
+    """Time that running requests get to finish on a revision that was replaced or removed."""
+    retry_least_s: float = 1.0
+    retry_most_s: float = 60.0
+
+
+class Deployments:
+    """What this process has of each model, kept in line with what is wanted."""
+
+    def __init__(
+        self,
+        loader: ModelLoader,
+        registry: Registry,
+        health: Health,
+        settings: DeploymentSettings | None = None,
+    ) -> None:
+        self._loader = loader
+        self._registry = registry
+        self._health = health
+        self._settings = settings or DeploymentSettings()
+        self._wanted: dict[str, WantedModel] = {}
+        self._others: dict[str, WantedModel] = {}
+        self._slots: dict[str, Slot] = {}
+        self._told = False
+        self.changed = asyncio.Event()
+        """Set when `observations` differ from before; whoever reports them clears it."""
+        self._loads = asyncio.Semaphore(self._settings.load_concurrency)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def observations(self) -> list[Observation]:
+        """All that this process has, as it is reported."""
+        found = [one for slot in self._slots.values() for one in slot.observations()]
+        # One word for each revision: a model made anew under its old name may drain beside itself.
+        return list({one.revision: one for one in reversed(found)}.values())[::-1]
+
+    def apply(self, event: CatalogueEvent) -> None:
+        """Takes what the catalogue says."""
+        match event:
+            case Snapshot():
+                self._wanted.clear()
+                self._others.clear()
+                for model in event.models:
+                    self._want(model)
+            case Changed():
+                self._want(event.model)
+            case Deleted():
+                self._wanted.pop(event.id, None)
+                self._others.pop(event.id, None)
+            case Heartbeat():
+                if self._told:
+                    return
+        self._told = True
+        self._reconcile()
+
+    def _want(self, model: WantedModel) -> None:
+        mine = model.kind in TEXT_KINDS
+        (self._wanted if mine else self._others)[model.id] = model
+        (self._others if mine else self._wanted).pop(model.id, None)
+
+    # Reconciling.
+
+    def _reconcile(self) -> None:
+        """Compares what is wanted with what is there, unloading before loading."""
+        for id in self._slots.keys() - self._wanted.keys():
+            self._remove(self._slots[id])
+        for id, wanted in self._wanted.items():
+            slot = self._slots.get(id)
+            if slot is None:
+                slot = self._slots[id] = Slot(id)
+            self._align(slot, wanted)
+        self._publish()
+
+    def _align(self, slot: Slot, wanted: WantedModel) -> None:
+        if slot.serving is not None:
+            slot.serving.settings = wanted.settings
+            slot.serving.kind = wanted.kind
+        if slot.load is not None and slot.load.key != wanted.load:
+            self._stop_load(slot)
+        if slot.failure is not None and slot.failure.key != wanted.load:
+            self._forgive(slot)
+        if slot.serving_key == wanted.load or slot.load is not None:
+            return
+        if slot.failure is not None and not slot.failure.due:
+            return
+        task = self._spawn(self._load(slot, wanted), f"load-{wanted.load.revision}")
+        slot.load = Load(wanted.load, task)
+
+    def _remove(self, slot: Slot) -> None:
+        self._stop_load(slot)
+        self._forgive(slot)
+        if slot.serving is not None:
+            self._drain(slot, slot.serving)
+            slot.serving = slot.serving_key = None
+        if slot.empty:
+            self._slots.pop(slot.id, None)
+
+    async def _load(self, slot: Slot, wanted: WantedModel) -> None:
+        def progress(share: float) -> None:
+            if slot.load is not None and slot.load.key == wanted.load:
+                slot.load.progress = share
+                self.changed.set()
+
+        try:
+            async with self._loads:
+                loaded = await self._loader.load(wanted, progress)
+                try:
+                    async with asyncio.timeout(self._settings.probe_timeout_s):
+                        await loaded.engine.probe()
+                except BaseException:
+                    await loaded.engine.close()
+                    raise
+        except Exception as error:
+            self._fail(slot, wanted, error)
+        else:
+            self._take_over(slot, wanted, loaded)
+
+    def _take_over(self, slot: Slot, wanted: WantedModel, loaded: LoadedModel) -> None:
+        # Settings may have changed while it loaded.
+        wanted = self._wanted.get(wanted.id, wanted)
+        old = slot.serving
+        served = ServedModel(wanted.id, wanted.kind, wanted.load.revision, loaded, wanted.settings)
+        self._registry.put(served)
+        slot.serving, slot.serving_key, slot.load = served, wanted.load, None
+        self._forgive(slot)
+        if old is not None:
+            self._drain(slot, old)
+        _log.info("%s serves.", served.revision)
+        self._publish()
+
+    def _fail(self, slot: Slot, wanted: WantedModel, error: Exception) -> None:
+        slot.load = None
+        permanent = isinstance(error, _PERMANENT)
+        level = logging.WARNING if isinstance(error, DomainError) else logging.ERROR
+        _log.log(
+            level,
+            "%s failed to load: %s",
+            wanted.load.revision,
+            in_words(error),
+            exc_info=None if isinstance(error, DomainError) else error,
+        )
+        before = slot.failure
+        backoff = Backoff(self._settings.retry_least_s, self._settings.retry_most_s)
+        if before is not None and before.key == wanted.load:
+            backoff = before.backoff
+        failure = Failure(wanted.load, in_words(error), permanent, backoff)
+        slot.failure = failure
+        if not permanent:
+
+            def retry() -> None:
+                failure.due = True
+                self._reconcile()
+
+            failure.retry = asyncio.get_running_loop().call_later(backoff.next(), retry)
+        self._publish()
+
+    def _drain(self, slot: Slot, served: ServedModel) -> None:
+        self._registry.drop(served)
+        slot.draining.append(served)
+        self._spawn(self._finish(slot, served), f"drain-{served.revision}")
+
+    async def _finish(self, slot: Slot, served: ServedModel) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_grace_s):
+                await served.idle()
+        try:
+            await served.loaded.engine.close()
+        finally:
+            slot.draining.remove(served)
+        if slot.empty and slot.id not in self._wanted:
+            self._slots.pop(slot.id, None)
+        self._publish()
+
+    def _stop_load(self, slot: Slot) -> None:
+        if slot.load is not None:
+            slot.load.task.cancel()
+            slot.load = None
+
+    def _forgive(self, slot: Slot) -> None:
+        if slot.failure is not None and slot.failure.retry is not None:
+            slot.failure.retry.cancel()
+        slot.failure = None
+
+    # Telling.
+
+    def _publish(self) -> None:
+        """Tells registry, health and catalogue how things stand."""
+        models = [*self._wanted.values(), *self._others.values()]
+        self._registry.know(self._known(models))
+        for id in self._wanted:
+            self._health(f"models/{id}", self._slots[id].serving is not None)
+        for id in self._slots.keys() - self._wanted.keys():
+            self._health(f"models/{id}", None)
+        self.changed.set()
+
+    def _known(self, models: Iterable[WantedModel]) -> Iterable[Known]:
+        for model in models:
+            slot = self._slots.get(model.id)
+            failed = slot is not None and slot.load is None and slot.failure is not None
+            yield Known(model.id, model.kind, model.aliases, failed)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """Stops loading and frees every model."""
+        for slot in self._slots.values():
+            self._forgive(slot)
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for slot in self._slots.values():
+            for served in (slot.serving, *slot.draining):
+                if served is not None:
+                    self._registry.drop(served)
+                    await served.loaded.engine.close()
+
+
+def in_words(error: Exception) -> str:
+    """What people are told of a failure."""
+    if isinstance(error, DomainError):
+        return error.message
+    if isinstance(error, TimeoutError):
+        return "It took too long."
+    return "It failed in a way that was not foreseen; the log of the serving process tells how."

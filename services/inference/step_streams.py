@@ -1,0 +1,195 @@
+"""One request of a step stream: its credit, what waits for credit, and its end."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import grpc
+from penstock.inference.internal.v1 import step_service_pb2 as pb
+
+from services.errors import DomainError, InvalidArgument
+from services.inference.buffers import slow_reader
+from services.inference.callers import caller_of
+from services.inference.convert import to_chat_request, to_complete_request
+from services.inference.convert_events import from_chat_event, from_complete_event
+from services.inference.events import Aborted, AnyEvent, Delta, Done
+from services.inference.generation import Generator
+from services.inference.requests import GenerationRequest
+from services.inference.runs import Run
+from services.rpc import access_log
+from services.rpc.call import Call, enter
+from services.rpc.errors import status_code, to_status
+from services.rpc.handlers import request_id_from
+from services.rpc.roles import Role
+from services.rpc.tokens import Authenticator
+from services.rpc.tracing import continue_trace
+from services.rpc.validation import validate
+
+_log = logging.getLogger(__name__)
+_METHOD = "/penstock.inference.internal.v1.StepService/StepStream:"
+_MOST_WAITING = 16
+"""Updates that may wait for credit before the engine is paused."""
+
+
+class Session(Protocol):
+    """What a request needs of the stream that it rides on."""
+
+    generator: Generator
+    authenticator: Authenticator
+    slow_reader_timeout_s: float
+    drains: asyncio.Event
+
+    @property
+    def updates(self) -> Any:
+        """Updates of the message that goes out next."""
+        ...
+
+    def wake(self) -> None:
+        """Lets the message go out."""
+        ...
+
+    def forget(self, stream_id: int) -> None:
+        """Drops a request that has ended."""
+        ...
+
+
+class StepStream:
+    """Turns a request's events into updates, as many as there is credit for."""
+
+    def __init__(self, session: Session, stream_id: int, start: pb.Start) -> None:
+        self.starting: asyncio.Task[None] | None = None
+        self._session = session
+        self._id = stream_id
+        self._kind = start.WhichOneof("request") or "chat"
+        self._credit = max(1, start.credit)
+        self._waiting: deque[AnyEvent] = deque()
+        self._run: Run | None = None
+        self._paused = False
+        self._ended = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._call = Call(
+            _METHOD + self._kind,
+            request_id_from(start.metadata.get("x-request-id")),
+            continue_trace(start.metadata.get("traceparent")),
+            session.drains,
+        )
+
+    async def begin(self, start: pb.Start) -> None:
+        """Authenticates, validates and starts the request."""
+        enter(self._call)
+        try:
+            run = await self._start(start)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self.fail(error)
+            return
+        self._run = run
+        if self._ended:
+            run.cancel()
+
+    def fail(self, error: Exception) -> None:
+        """Ends the request with an error, whatever still waits."""
+        if self._ended:
+            return
+        if not isinstance(error, DomainError):
+            _log.exception("A request of a step stream failed.", exc_info=error)
+        self._end(status_code(error))
+        self._session.updates.add(stream_id=self._id, error=to_status(error))
+        self._session.wake()
+
+    def cancel(self) -> None:
+        """Ends the request without a word."""
+        self._end(grpc.StatusCode.CANCELLED)
+
+    def add_credit(self, count: int) -> None:
+        """Allows more updates, and sends what waited for them."""
+        self._credit += max(0, count)
+        waiting = self._waiting
+        while waiting and self._credit > 0 and not self._ended:
+            self._emit(waiting.popleft())
+        self._session.wake()
+        if waiting or self._ended:
+            return
+        self._stop_timer()
+        if self._paused and self._run is not None:
+            self._paused = False
+            self._run.resume()
+
+    def take(self, events: Sequence[AnyEvent]) -> None:
+        """Takes what one engine step brought; an `EventSink`."""
+        for event in events:
+            if self._ended:
+                return
+            if self._credit > 0:
+                self._emit(event)
+            else:
+                self._wait(event)
+        self._session.wake()
+
+    async def _start(self, start: pb.Start) -> Run:
+        principal = self._session.authenticator.authenticate(start.metadata)
+        self._call.principal = principal
+        principal.require({Role.USER})
+        remaining_s = start.timeout_ms / 1000 if start.timeout_ms > 0 else None
+        caller = caller_of(principal, self._call.request_id, remaining_s)
+        return await self._session.generator.start(_request(start), self.take, caller)
+
+    def _emit(self, event: AnyEvent) -> None:
+        self._credit -= 1
+        updates = self._session.updates
+        if type(event) is Delta and not event.index and not event.logprobs:
+            updates.add(stream_id=self._id, text=event.text)
+        elif isinstance(event, Aborted):
+            self.fail(event.error)
+        elif self._kind == "chat":
+            updates.add(stream_id=self._id, chat=from_chat_event(event))
+        else:
+            updates.add(stream_id=self._id, complete=from_complete_event(event))
+        if isinstance(event, Done):
+            self._end(grpc.StatusCode.OK)
+
+    def _wait(self, event: AnyEvent) -> None:
+        self._waiting.append(event)
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._session.slow_reader_timeout_s, self._give_up)
+        if len(self._waiting) >= _MOST_WAITING and not self._paused and self._run is not None:
+            self._paused = True
+            self._run.pause()
+
+    def _give_up(self) -> None:
+        self.fail(slow_reader(self._session.slow_reader_timeout_s))
+
+    def _end(self, code: grpc.StatusCode) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._stop_timer()
+        self._waiting.clear()
+        if self._run is not None:
+            self._run.cancel()
+        elif self.starting is not None and self.starting is not asyncio.current_task():
+            self.starting.cancel()
+        self._session.forget(self._id)
+        access_log.record(self._call, code, quiet=False)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _request(start: pb.Start) -> GenerationRequest:
+    """Reads the request that a start holds. Raises what validation raises."""
+    match start.WhichOneof("request"):
+        case "chat":
+            validate(start.chat)
+            return to_chat_request(start.chat)
+        case "complete":
+            validate(start.complete)
+            return to_complete_request(start.complete)
+        case _:
+            raise InvalidArgument("The start holds no request.", field="request")
