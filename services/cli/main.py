@@ -1,0 +1,26 @@
+"""The `penstock` command."""
+
+import click
+
+from services.cli.chat import chat
+from services.cli.keys import keys
+from services.cli.models import models
+from services.cli.serve import serve
+from services.cli.status import status
+from services.cli.version import version_command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """Penstock: self-hosted AI inference over gRPC and HTTP.
+
+    `penstock serve` starts everything here. The other commands talk to a platform that runs: the
+    one of the data directory, or one that options and PENSTOCK_… variables name.
+    """
+
+
+for command in (serve, chat, models, keys, status, version_command):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

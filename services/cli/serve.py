@@ -1,0 +1,96 @@
+"""`penstock serve`: the whole platform under one supervisor."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+from services.cli.failures import UsageFailure
+from services.cli.output import Output
+from services.cli.plan import Wish, edge_address, make_plan
+from services.cli.record import (
+    DirectoryInUseError,
+    DirectoryLock,
+    ensure_service_token,
+    read_record,
+)
+from services.cli.roster import EDGE, runnable
+from services.cli.serving import Serving
+from services.cli.session import common_options, failures_as
+from services.cli.target import read_settings
+from services.rpc.keys import ensure_admin_key
+
+
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Of the edge. Default 8080; 0 is a free one."
+)
+@click.option("--host", help="Where the edge listens. Default 127.0.0.1; 0.0.0.0 is everywhere.")
+@click.option("--engine", type=click.Choice(["torch", "echo"]), help="What performs inference.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--verbose", "-v", is_flag=True, help="Show all logs here, not just warnings.")
+@common_options
+def serve(
+    port: int | None,
+    host: str | None,
+    engine: str | None,
+    log_level: str | None,
+    verbose: bool,
+    as_json: bool,
+    config: Path | None,
+    data_dir: Path | None,
+) -> None:
+    """Start the platform: every service, and the edge that speaks HTTP.
+
+    Ends with Ctrl-C: what runs finishes first, a second Ctrl-C stops at once.
+    """
+    wish = Wish(config, data_dir, host, port, engine, log_level)
+    with failures_as(as_json):
+        code = _serve(wish, Output(as_json), verbose)
+    sys.exit(code)
+
+
+def _serve(wish: Wish, output: Output, verbose: bool) -> int:
+    settings = read_settings(wish.config, wish.data_dir)
+    settings = read_settings(wish.config, wish.data_dir, wish.overrides(settings))
+    entries = [entry for entry in runnable() if entry is not EDGE or settings.api.enabled]
+    data_dir = settings.services.data_dir.absolute()
+    lock = _lock(data_dir)
+    try:
+        if settings.api.enabled:
+            edge_address(settings.api.address)  # before anything is written
+        key, is_new = ensure_admin_key(data_dir)
+        token = settings.auth.service_token or ensure_service_token(data_dir)
+        plan = make_plan(entries, settings, wish, token)
+        serving = Serving(
+            plan=plan,
+            settings=settings,
+            data_dir=data_dir,
+            config=wish.config,
+            service_token=token,
+            new_key=key if is_new else None,
+            output=output,
+            verbose=verbose,
+        )
+        return asyncio.run(serving.run())
+    finally:
+        lock.release()
+
+
+def _lock(data_dir: Path) -> DirectoryLock:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        return DirectoryLock(data_dir)
+    except DirectoryInUseError as error:
+        record = read_record(data_dir)
+        where = f" at {record.url}" if record and record.url else ""
+        raise UsageFailure(
+            f"Penstock already runs on {data_dir} (process {error}){where}.",
+            hint="Stop it, or choose another directory with --data-dir.",
+        ) from error
+    except OSError as error:
+        raise UsageFailure(
+            f"The data directory {data_dir} can't be used: {error.strerror}.",
+            hint="Choose another with --data-dir.",
+        ) from error
