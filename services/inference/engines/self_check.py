@@ -1,0 +1,91 @@
+"""Proves at load time that a model computes the same in our batches as by itself.
+
+The engine gives the model its own attention memory, masks and positions. Families differ in what
+they do with them; one that does something else is refused instead of answering subtly wrong.
+"""
+
+import logging
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from services.errors import FailedPrecondition
+from services.inference.engine import GroupRequest, SamplingParams, SequenceRequest
+from services.inference.engines.sequences import GroupState, SequenceState
+from services.inference.engines.steps import Span
+from services.inference.engines.torch_runner import TorchRunner
+
+_log = logging.getLogger(__name__)
+
+LENGTHS = (11, 6)
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 8e-2}
+"""Largest difference of logits, as a share of their norm."""
+
+
+def check_runner(
+    model: PreTrainedModel, runner: TorchRunner, *, vocabulary_size: int, context_length: int
+) -> None:
+    """Compares batches with plain forward passes.
+
+    Two sequences of different lengths are prefilled in unequal parts and decoded together. Serves
+    as warm-up too.
+
+    Raises:
+        FailedPrecondition: they differ.
+    """
+    lengths = [min(length, context_length) for length in LENGTHS]
+    sequences = [_sequence(key, length, vocabulary_size) for key, length in enumerate(lengths)]
+    try:
+        expected = [_plain(model, sequence.tokens) for sequence in sequences]
+        actual = _batched(runner, sequences)
+        differences = [_difference(*pair) for pair in zip(actual, expected, strict=True)]
+    except Exception as error:
+        _log.exception("the check of a model's forward pass failed")
+        raise FailedPrecondition(_refusal(model)) from error
+    finally:
+        runner.retain(())
+    if not all(difference < TOLERANCE[model.dtype] for difference in differences):  # NaN neither
+        _log.error("logits differ by %s of their norm from a plain forward pass", differences)
+        raise FailedPrecondition(_refusal(model))
+
+
+def _sequence(key: int, length: int, vocabulary_size: int) -> SequenceState:
+    tokens = [(7 + 3 * key + 5 * position) % vocabulary_size for position in range(length)]
+    request = SequenceRequest(tokens, SamplingParams(max_tokens=0, seed=0))
+    group = GroupState(GroupRequest([request]), lambda events: None, None)
+    return SequenceState(-1 - key, group, 0, request, 0, tokens)
+
+
+@torch.inference_mode()
+def _plain(model: PreTrainedModel, tokens: list[int]) -> Tensor:
+    ids = torch.tensor([tokens], device=model.device)
+    return model(ids, use_cache=False).logits[0, -1].float()
+
+
+def _batched(runner: TorchRunner, sequences: list[SequenceState]) -> list[Tensor]:
+    """Logits of each sequence's last token, `[vocabulary]`."""
+    ends = [len(sequence.tokens) - 1 for sequence in sequences]
+    cuts = [end // 2 for end in ends]
+    runner.logits([Span(s, 0, cut) for s, cut in zip(sequences, cuts, strict=True) if cut])
+    runner.logits(
+        [
+            Span(s, cut, end - cut)
+            for s, cut, end in zip(sequences, cuts, ends, strict=True)
+            if end > cut
+        ]
+    )
+    logits = runner.logits([Span(s, end, 1) for s, end in zip(sequences, ends, strict=True)])
+    return [row[-1].float() for row in logits]
+
+
+def _difference(own: Tensor, plain: Tensor) -> float:
+    """Norm of the difference, as a share of the norm."""
+    return float((own - plain).square().sum().sqrt() / plain.square().sum().sqrt().clamp(min=1e-6))
+
+
+def _refusal(model: PreTrainedModel) -> str:
+    return (
+        f"{model.config.model_type} does not compute the same in batches as by itself, so this "
+        f"engine can't serve it; the server's log has the details. Serve it with another engine."
+    )

@@ -1,0 +1,198 @@
+"""Runs a causal language model in this process, with continuous batching.
+
+One thread owns the device. It computes a step, hands the step's events to the event loop with one
+`call_soon_threadsafe`, and goes on to the next. The event loop never waits for a step: the lock
+that both share is held for bookkeeping only.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from services.errors import Unavailable
+from services.inference.engine import (
+    EngineInfo,
+    EngineStatus,
+    GroupHandle,
+    GroupRequest,
+    Sink,
+)
+from services.inference.engines.handle import Command, Handover, ScheduledGroup, deliver
+from services.inference.engines.scheduler import Scheduler
+from services.inference.engines.steps import Batch, Step
+from services.inference.engines.torch_runner import SpanResult, TorchRunner
+
+_log = logging.getLogger(__name__)
+
+Outcome = list[SpanResult] | Exception
+"""What became of one batch."""
+
+
+class TorchEngine:
+    """Steps a model. Must be made on the event loop that uses it."""
+
+    def __init__(self, info: EngineInfo, runner: TorchRunner, scheduler: Scheduler) -> None:
+        self._info = info
+        self._runner = runner
+        self._scheduler = scheduler
+        self._loop = asyncio.get_running_loop()
+        self._wake = threading.Condition()  # guards the scheduler and what follows
+        self._probes: deque[asyncio.Future[None]] = deque()
+        self._closing = False
+        self._dead = False
+        self._thread = threading.Thread(target=self._own_device, name="torch-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def info(self) -> EngineInfo:
+        """What it is."""
+        return self._info
+
+    def submit(self, group: GroupRequest, sink: Sink) -> GroupHandle:
+        """Queues a group."""
+        now = time.monotonic()
+        deadline = None if group.deadline is None else now + group.deadline - self._loop.time()
+        with self._wake:
+            self._check_alive()
+            state = self._scheduler.submit(group, sink, deadline=deadline, now=now)
+            self._wake.notify()
+        return ScheduledGroup(state, self._apply)
+
+    def status(self) -> EngineStatus:
+        """Counts at this moment."""
+        with self._wake:
+            return self._scheduler.status(time.monotonic())
+
+    async def probe(self) -> None:
+        """Runs one real forward pass between two steps."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        with self._wake:
+            self._check_alive()
+            self._probes.append(done)
+            self._wake.notify()
+        await done
+
+    async def close(self) -> None:
+        """Fails what runs with `Unavailable`, frees the device and ends its thread."""
+        with self._wake:
+            self._closing = True
+            self._scheduler.close()
+            events = self._scheduler.take_events()
+            self._wake.notify()
+        deliver(events)
+        await asyncio.to_thread(self._thread.join)
+        self._runner.release()
+
+    def _check_alive(self) -> None:
+        if self._closing:
+            raise Unavailable("The model is being unloaded: try again.", retry_after_s=1.0)
+        if self._dead:
+            raise Unavailable("The engine has stopped after an error: load the model again.")
+
+    def _apply(self, command: Command) -> None:
+        with self._wake:
+            command(self._scheduler)
+            self._wake.notify()
+
+    # On the device's thread.
+
+    def _own_device(self) -> None:
+        try:
+            while (step := self._next_step()) is not None:
+                outcomes = [self._compute(batch) for batch in step.batches]
+                self._hand_over(self._settle(step, outcomes))
+        except Exception:
+            _log.exception("the engine's thread ends after an error outside of a forward pass")
+            with self._wake:
+                self._dead = True
+                self._scheduler.close()
+                events = self._scheduler.take_events()
+            self._hand_over(events)
+        while self._probes:
+            self._answer(self._probes.popleft(), Unavailable("The engine has stopped."))
+
+    def _next_step(self) -> Step | None:
+        """Waits until there is something to do; None ends the thread."""
+        with self._wake:
+            while not (self._closing or self._probes or self._scheduler.due(time.monotonic())):
+                self._wait()
+            if self._closing:
+                return None
+            probes, self._probes = self._probes, deque()
+            step = self._scheduler.plan(time.monotonic())
+            admissions = self._scheduler.take_events()
+        self._hand_over(admissions)  # callers hear of their admission before the prompt is read
+        for probe in probes:
+            self._answer(probe, self._probe())
+        self._runner.retain(step.resident)
+        return step
+
+    def _wait(self) -> None:
+        deadline = self._scheduler.next_deadline()
+        self._wake.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+    def _compute(self, batch: Batch) -> Outcome:
+        try:
+            return self._runner.run(batch)
+        except Exception as error:
+            _log.exception(
+                "a forward pass failed",
+                extra={"phase": batch.phase.value, "sequences": len(batch.spans)},
+            )
+            return error
+
+    def _settle(self, step: Step, outcomes: list[Outcome]) -> Handover:
+        """Tells the scheduler what became of a step."""
+        with self._wake:
+            now = time.monotonic()
+            for batch, outcome in zip(step.batches, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    self._scheduler.fail({s.sequence.group for s in batch.spans}, outcome)
+                    continue
+                for result in outcome:
+                    sequence = result.span.sequence
+                    self._scheduler.score(sequence, result.scores)
+                    self._scheduler.advance(result.span, now)
+                    if result.choice is not None:
+                        choice = result.choice
+                        self._scheduler.accept(sequence, choice.token_id, choice.score, now)
+            return self._scheduler.take_events()
+
+    def _hand_over(self, events: Handover) -> None:
+        if events:
+            self._call_loop(lambda: self._deliver(events))
+
+    def _probe(self) -> Exception | None:
+        try:
+            self._runner.probe()
+        except Exception as error:
+            _log.exception("the probe failed")
+            return error
+        return None
+
+    def _answer(self, probe: "asyncio.Future[None]", error: Exception | None) -> None:
+        def answer() -> None:
+            if probe.done():
+                return
+            if error is None:
+                probe.set_result(None)
+            else:
+                probe.set_exception(error)
+
+        self._call_loop(answer)
+
+    def _call_loop(self, callback: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # the loop is closed: nobody is left to be told
+            with self._wake:
+                self._closing = True
+
+    # On the event loop.
+
+    def _deliver(self, events: Handover) -> None:
+        for group in deliver(events):
+            self._apply(lambda scheduler, group=group: scheduler.cancel(group))

@@ -1,0 +1,159 @@
+"""Runs a causal language model over batches of spans. Used by the device's thread alone."""
+
+import inspect
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from services.errors import Internal
+from services.inference.engine import TokenScore
+from services.inference.engines.masks import Masks
+from services.inference.engines.sampler import Choice, RowSampler, choose, score_tokens
+from services.inference.engines.slot_cache import SlotCache
+from services.inference.engines.steps import Batch, Phase, Span
+
+LENGTH_QUANTUM = 32
+"""Lengths that are read are rounded up to this, so that shapes repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpanResult:
+    """What a forward pass said about one span."""
+
+    span: Span
+    choice: Choice | None
+    """The next token, for spans that complete their sequence."""
+    scores: Sequence[TokenScore] = field(default=())
+    """Scores of prompt tokens, for scored prompts."""
+
+
+class TorchRunner:
+    """A model, its attention memory and the samplers of its sequences."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        masks: Masks,
+        *,
+        layers: int,
+        rows: int,
+        context_length: int,
+        vocabulary_size: int,
+        eos: frozenset[int],
+    ) -> None:
+        self._model: Any = model
+        self._masks = masks
+        self._device: torch.device = model.device
+        self._max_length = -(-context_length // LENGTH_QUANTUM) * LENGTH_QUANTUM
+        self._vocabulary_size = vocabulary_size
+        self._eos = eos
+        self._cache = SlotCache(layers, rows, self._max_length)
+        self._samplers: dict[int, RowSampler] = {}
+        self._keeps_last = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    @property
+    def resident(self) -> Collection[int]:
+        """Keys of the sequences that have attention memory."""
+        return self._cache.resident
+
+    def retain(self, keys: Collection[int]) -> None:
+        """Frees what belongs to other sequences."""
+        self._cache.retain(keys)
+        for key in self._samplers.keys() - set(keys):
+            del self._samplers[key]
+
+    @torch.inference_mode()
+    def run(self, batch: Batch) -> list[SpanResult]:
+        """Runs one forward pass and chooses the next token of each span that can have one."""
+        spans = batch.spans
+        if batch.phase is Phase.DECODE:
+            by_key = {span.sequence.key: span for span in spans}
+            longest = max(span.start for span in spans)
+            spans = tuple(by_key[key] for key in self._cache.compact(by_key.keys(), longest))
+        scored = batch.phase is Phase.SCORE
+        logits = self.logits(spans, every_position=scored)
+        complete = [index for index, span in enumerate(spans) if span.completes]
+        choices: dict[int, Choice] = {}
+        if complete:
+            last = logits[complete, -1] if len(complete) < len(spans) else logits[:, -1]
+            chosen = choose(last.float(), [self._sampler(spans[index]) for index in complete])
+            choices = dict(zip(complete, chosen, strict=True))
+        return [
+            SpanResult(
+                span,
+                choices.get(index),
+                _prompt_scores(span, logits[index]) if scored else (),
+            )
+            for index, span in enumerate(spans)
+        ]
+
+    def release(self) -> None:
+        """Frees the model and all memory; nothing can run after it."""
+        self.retain(())
+        self._cache.release()
+        self._model = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def probe(self) -> None:
+        """Runs a forward pass beside everything else; raises when its result is not finite."""
+        token = min(self._eos, default=0)
+        logits = self._model(torch.tensor([[token]], device=self._device), use_cache=False).logits
+        if not bool(torch.isfinite(logits).all()):
+            raise Internal(
+                "The model's forward pass gives no finite numbers: its weights are broken."
+            )
+
+    def _sampler(self, span: Span) -> RowSampler:
+        key = span.sequence.key
+        sampler = self._samplers.get(key)
+        if sampler is None:
+            sampler = RowSampler(span.sequence, self._eos, self._vocabulary_size, self._device)
+            self._samplers[key] = sampler
+        return sampler
+
+    @torch.inference_mode()
+    def logits(self, spans: Sequence[Span], *, every_position: bool = False) -> Tensor:
+        """Runs a forward pass.
+
+        Returns logits of the last position, `[batch, 1, vocabulary]`, or of every one.
+        """
+        width = max(span.count for span in spans)
+        tokens: list[list[int]] = []
+        positions: list[list[int]] = []
+        for span in spans:
+            # Padding goes in front, so that the last position is everybody's last token.
+            padding = [0] * (width - span.count)
+            tokens.append(padding + span.sequence.tokens[span.start : span.end])
+            positions.append(padding + list(range(span.start, span.end)))
+        longest = max(span.end for span in spans)
+        length = min(self._max_length, -(-longest // LENGTH_QUANTUM) * LENGTH_QUANTUM)
+        ids = torch.tensor(tokens, device=self._device)
+        places = torch.tensor(positions, device=self._device)
+        counts = torch.tensor([[span.count] for span in spans], device=self._device)
+        pad = torch.arange(width, device=self._device) < width - counts
+        self._cache.place([span.sequence.key for span in spans], places, pad, length)
+        extra: dict[str, Any] = {}
+        if self._keeps_last and not every_position:
+            extra["logits_to_keep"] = 1
+        logits: Tensor = self._model(
+            input_ids=ids,
+            attention_mask=self._masks.make(places, length),
+            position_ids=places,
+            past_key_values=self._cache,
+            use_cache=True,
+            **extra,
+        ).logits
+        return logits if every_position else logits[:, -1:]
+
+
+def _prompt_scores(span: Span, logits: Tensor) -> list[TokenScore]:
+    """Scores of the prompt tokens that a span predicts, from logits `[positions, vocabulary]`."""
+    request = span.sequence.request
+    targets = list(request.prompt[span.start + 1 : span.end + 1])
+    return score_tokens(logits[: len(targets)], targets, request.params.logprobs or 0)

@@ -1,0 +1,86 @@
+"""Random models small enough to make on the fly, with the real architectures' own code."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+CORPUS = [
+    "The quick brown fox jumps over the lazy dog. Tell me a story about water and a gate.",
+    "Grüße aus Köln! Ça va? Привет, мир. 你好，世界。 😀🎉 naïve café 123 456.",
+]
+CHATML = (
+    "{%- for message in messages %}"
+    "{%- if message.role not in ['system', 'user', 'assistant', 'tool'] %}"
+    "{{- raise_exception('Unknown role: ' + message.role) }}{%- endif %}"
+    "{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+    "initializer_range": 0.2,  # spread logits: no near-ties that rounding could turn
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {},
+    "qwen2-hybrid": {
+        "model_type": "qwen2",
+        "layer_types": ["sliding_attention", "full_attention"],
+        "use_sliding_window": True,
+        "sliding_window": 6,
+    },
+    "qwen3": {"head_dim": 8},
+    "mistral": {"sliding_window": None},
+    "mistral-sliding": {"model_type": "mistral", "sliding_window": 6},
+    "gemma": {"head_dim": 8},
+    "gemma2": {"head_dim": 8, "sliding_window": 6, "query_pre_attn_scalar": 8},
+    "gemma3_text": {"head_dim": 8, "sliding_window": 6, "query_pre_attn_scalar": 8},
+    "phi": {},
+    "phi3": {"pad_token_id": None, "sliding_window": None},
+    "gpt2": {"n_positions": 4096, "n_embd": 32, "n_layer": 2, "n_head": 4},
+    "gpt_neox": {},
+}
+
+
+def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", chat_template=CHATML
+    )
+
+
+def save_model(folder: Path, family: str = "llama", **changes: Any) -> Path:
+    """Saves a random model of a family with the byte-level tokenizer."""
+    tokenizer = byte_level_tokenizer()
+    options = {**SHAPE, **FAMILIES[family], **changes}
+    if family == "gpt2":
+        options = {**FAMILIES[family], "initializer_range": 0.2, **changes}
+    model_type = options.pop("model_type", family)
+    special = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
+    config = AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **{**special, **options})
+    torch.manual_seed(20)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

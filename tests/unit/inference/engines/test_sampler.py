@@ -1,0 +1,253 @@
+"""The vectorised sampler against a plain one, written for reading."""
+
+import math
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.inference.engine import GroupRequest, SamplingParams, SequenceRequest
+from services.inference.engines.filters import filter_rows
+from services.inference.engines.sampler import RowSampler, choose, score_tokens
+from services.inference.engines.sequences import GroupState, SequenceState
+
+VOCABULARY = 12
+CPU = torch.device("cpu")
+
+
+def state(prompt: list[int], output: list[int], **params: Any) -> SequenceState:
+    sampling = SamplingParams(max_tokens=99, **{"seed": 1, **params})
+    sequence = SequenceRequest(prompt, sampling)
+    group = GroupState(GroupRequest([sequence]), lambda events: None, None)
+    return SequenceState(0, group, 0, sequence, 99, [*prompt, *output])
+
+
+def row(prompt: list[int], output: list[int], **params: Any) -> RowSampler:
+    return RowSampler(state(prompt, output, **params), frozenset({0}), VOCABULARY, CPU)
+
+
+def reference_edit(
+    logits: list[float], prompt: list[int], output: list[int], p: SamplingParams
+) -> list[float]:
+    edited = list(logits)
+    context = prompt + output
+    recent = (
+        context
+        if p.repeat_last_n < 0
+        else context[len(context) - min(len(context), p.repeat_last_n) :]
+    )
+    for token in set(recent):
+        value = edited[token]
+        edited[token] = value / p.repetition_penalty if value > 0 else value * p.repetition_penalty
+    for token, count in Counter(output).items():
+        edited[token] -= p.frequency_penalty * count + p.presence_penalty
+    for token, bias in p.logit_bias.items():
+        edited[token] += bias
+    if len(output) < p.min_tokens:
+        for token in ({0} if not p.ignore_eos else set()) | p.stop_token_ids:
+            edited[token] = -math.inf
+    return edited
+
+
+def normalised(weights: dict[int, float]) -> dict[int, float]:
+    total = sum(weights.values())
+    return {token: weight / total for token, weight in weights.items()}
+
+
+def reference_filter(probabilities: list[float], p: SamplingParams) -> dict[int, float]:
+    left = dict(sorted(enumerate(probabilities), key=lambda item: -item[1]))
+    if p.top_k:
+        left = dict(list(left.items())[: p.top_k])
+    if p.typical_p < 1:
+        left = normalised(left)
+        entropy = -sum(q * math.log(q) for q in left.values() if q > 0)
+        near = sorted(
+            left, key=lambda t: abs(-math.log(left[t]) - entropy) if left[t] > 0 else math.inf
+        )
+        mass, kept = 0.0, set()
+        for token in near:
+            if mass >= p.typical_p:
+                break
+            kept.add(token)
+            mass += left[token]
+        left = {token: q for token, q in left.items() if token in kept}
+    if p.top_p < 1:
+        left = normalised(left)
+        mass, kept = 0.0, set()
+        for token, q in left.items():
+            if mass >= p.top_p and kept:
+                break
+            kept.add(token)
+            mass += q
+        left = {token: q for token, q in left.items() if token in kept}
+    best = max(left.values())
+    left = {token: q for token, q in left.items() if q >= p.min_p * best and q > 0}
+    return normalised(left)
+
+
+tokens = st.lists(st.integers(0, VOCABULARY - 1), max_size=8)
+logit_rows = st.lists(
+    st.integers(-400, 400).map(lambda value: value / 50),
+    min_size=VOCABULARY,
+    max_size=VOCABULARY,
+    unique=True,
+)
+
+
+@given(
+    logits=logit_rows,
+    prompt=tokens,
+    output=tokens,
+    repetition=st.sampled_from([1.0, 1.3, 0.8]),
+    last_n=st.integers(-1, 10),
+    presence=st.sampled_from([0.0, 0.5, -1.0]),
+    frequency=st.sampled_from([0.0, 0.7, -0.2]),
+    bias=st.dictionaries(
+        st.integers(0, VOCABULARY - 1), st.sampled_from([-100.0, 1.5]), max_size=3
+    ),
+    min_tokens=st.integers(0, 6),
+    stops=st.frozensets(st.integers(1, 3), max_size=2),
+)
+@settings(max_examples=150, deadline=None)
+def test_edits_are_the_reference_ones(
+    logits: list[float],
+    prompt: list[int],
+    output: list[int],
+    repetition: float,
+    last_n: int,
+    presence: float,
+    frequency: float,
+    bias: dict[int, float],
+    min_tokens: int,
+    stops: frozenset[int],
+) -> None:
+    sampler = row(
+        prompt,
+        output,
+        repetition_penalty=repetition,
+        repeat_last_n=last_n,
+        presence_penalty=presence,
+        frequency_penalty=frequency,
+        logit_bias=bias,
+        min_tokens=min_tokens,
+        stop_token_ids=stops,
+    )
+    expected = reference_edit(logits, prompt, output, sampler.params)
+    before = torch.tensor(logits)
+    edited = sampler.edit(before)
+    assert before.tolist() == torch.tensor(logits).tolist(), "the logits themselves were changed"
+    assert edited.tolist() == pytest.approx(expected, abs=1e-4)
+    if not sampler.edits:
+        assert edited.tolist() == before.tolist()
+
+
+@given(
+    logits=logit_rows,
+    top_k=st.integers(0, VOCABULARY + 3),
+    top_p=st.sampled_from([1.0, 0.9, 0.5, 0.1, 1e-6]),
+    min_p=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
+    typical_p=st.sampled_from([1.0, 0.9, 0.4, 0.01]),
+)
+@settings(max_examples=200, deadline=None)
+def test_filters_keep_what_the_reference_keeps(
+    logits: list[float], top_k: int, top_p: float, min_p: float, typical_p: float
+) -> None:
+    params = SamplingParams(1, 0, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p)
+    probabilities = torch.softmax(torch.tensor([logits], dtype=torch.float64), dim=-1)
+    expected = reference_filter(probabilities[0].tolist(), params)
+    # A neighbour with other parameters changes nothing.
+    both = torch.cat([probabilities, probabilities.flip(-1)])
+    kept, order = filter_rows(both, [params, SamplingParams(1, 0, top_k=3, typical_p=0.3)])
+    actual = {t: q for t, q in zip(order[0].tolist(), kept[0].tolist(), strict=True) if q > 0}
+    assert normalised(actual) == pytest.approx(expected, abs=1e-6)
+
+
+@given(logits=logit_rows, seed=st.integers(-(2**63), 2**63 - 1), drawn=st.integers(0, 5))
+@settings(max_examples=100, deadline=None)
+def test_sampling_inverts_the_distribution(logits: list[float], seed: int, drawn: int) -> None:
+    """The draw picks the token in whose share of [0, 1) it falls; a sampler made anew goes on."""
+    generator = random.Random(seed)
+    draws = [generator.random() for _ in range(drawn + 1)]
+    sampler = row([1], [5] * drawn, seed=seed, temperature=0.8)
+    [choice] = choose(torch.tensor([logits]), [sampler])
+    scaled = torch.softmax(torch.tensor(logits, dtype=torch.float64) / 0.8, dim=-1).cumsum(-1)
+    place = int((scaled <= draws[drawn]).sum())
+    near = min(abs(scaled - draws[drawn]).tolist()) < 1e-5
+    assert choice.token_id == place or near
+
+
+def test_frequencies_follow_the_distribution() -> None:
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0] + [-30.0] * 8)
+    rows = [row([1], [], seed=seed, temperature=1.0) for seed in range(4000)]
+    counts = Counter(choice.token_id for choice in choose(logits.expand(4000, -1), rows))
+    for token, share in enumerate(torch.softmax(logits, -1)[:4].tolist()):
+        assert counts[token] / 4000 == pytest.approx(share, abs=0.03)
+
+
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(6, VOCABULARY)
+    kinds: list[dict[str, Any]] = [
+        {"temperature": 0},
+        {"temperature": 1.0},
+        {"temperature": 0.7, "top_p": 0.8},
+        {"temperature": 1.2, "top_k": 3, "repetition_penalty": 1.4},
+        {"temperature": 1.0, "typical_p": 0.5, "logprobs": 2},
+        {"temperature": 0.9, "min_p": 0.1, "frequency_penalty": 1.0},
+    ]
+
+    def make(index: int) -> RowSampler:
+        return row([1, 2], [3, 3], seed=index, **kinds[index])
+
+    together = choose(logits, [make(index) for index in range(6)])
+    alone = [choose(logits[[index]], [make(index)])[0] for index in range(6)]
+    reverse = choose(logits.flip(0), [make(index) for index in reversed(range(6))])[::-1]
+    assert together == alone == reverse
+
+
+@pytest.mark.parametrize(
+    "params", [{"temperature": 0}, {"top_p": 0.0}, {"top_k": 1}, {"temperature": 1e-30}]
+)
+def test_greedy(params: dict[str, Any]) -> None:
+    logits = torch.randn(1, VOCABULARY)
+    [choice] = choose(logits, [row([1], [], **params)])
+    assert choice.token_id == int(logits.argmax())
+
+
+def test_penalties_count_what_was_chosen() -> None:
+    sampler = row([1], [], temperature=0, frequency_penalty=2.0)
+    logits = torch.zeros(1, VOCABULARY)
+    logits[0, 4], logits[0, 6] = 3.0, 2.0
+    chosen: list[int] = []
+    for _ in range(3):
+        [choice] = choose(logits, [sampler])
+        chosen.append(choice.token_id)
+        sampler._sequence.tokens.append(choice.token_id)
+    assert chosen == [4, 6, 4]
+
+
+def test_scores_are_of_the_raw_logits() -> None:
+    logits = torch.randn(1, VOCABULARY)
+    sampler = row([1], [], temperature=0.2, top_k=2, logit_bias={3: 100.0}, logprobs=4)
+    [choice] = choose(logits, [sampler])
+    assert choice.token_id == 3
+    assert choice.score is not None
+    raw = torch.log_softmax(logits[0], dim=-1)
+    assert choice.score.logprob == pytest.approx(float(raw[3]), abs=1e-5)
+    assert [token for token, _ in choice.score.top] == raw.topk(4).indices.tolist()
+
+
+def test_score_tokens() -> None:
+    logits = torch.randn(3, VOCABULARY)
+    raw = torch.log_softmax(logits, dim=-1)
+    scores = score_tokens(logits, [5, 0, 11], 2)
+    assert [score.token_id for score in scores] == [5, 0, 11]
+    for index, score in enumerate(scores):
+        assert score.logprob == pytest.approx(float(raw[index, score.token_id]), abs=1e-5)
+        assert len(score.top) == 2
+    assert score_tokens(logits[:0], [], 2) == []
+    assert len(score_tokens(logits, [1, 1, 1], 99)[0].top) == VOCABULARY

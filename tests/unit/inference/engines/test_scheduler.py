@@ -1,0 +1,361 @@
+"""The scheduler alone: random calls, checked against what must always hold."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
+
+from services.errors import DeadlineExceeded, QueueFull, Unavailable
+from services.inference.engine import (
+    Admitted,
+    Ended,
+    EndReason,
+    EngineEvent,
+    Failed,
+    GroupRequest,
+    Priority,
+    SamplingParams,
+    SequenceRequest,
+    Token,
+)
+from services.inference.engines.admission import Limits
+from services.inference.engines.scheduler import Scheduler
+from services.inference.engines.sequences import GroupState, Stage
+from services.inference.engines.steps import Phase
+
+EOS = 0
+
+
+def request(
+    *sizes: tuple[int, int],
+    principal: str = "",
+    priority: Priority = Priority.NORMAL,
+    scored: bool = False,
+) -> GroupRequest:
+    """A group of sequences of (prompt length, max_tokens)."""
+    return GroupRequest(
+        [
+            SequenceRequest([1] * prompt, SamplingParams(max_tokens=most, seed=0), scored)
+            for prompt, most in sizes
+        ],
+        principal=principal,
+        priority=priority,
+    )
+
+
+class Bench:
+    """A scheduler, a clock, and what every group has heard."""
+
+    def __init__(self, slots: int = 2, queue_limit: int = 4, prefill_tokens: int = 16) -> None:
+        self.now = 100.0
+        self.limits = Limits(slots, queue_limit, 64, 50)
+        self.scheduler = Scheduler(
+            self.limits, eos=frozenset({EOS}), prefill_tokens=prefill_tokens, now=self.now
+        )
+        self.heard: dict[GroupState, list[EngineEvent]] = {}
+
+    def submit(self, group: GroupRequest, deadline: float | None = None) -> GroupState:
+        def sink(events: Sequence[EngineEvent]) -> None:
+            raise AssertionError("the scheduler never calls sinks")
+
+        state = self.scheduler.submit(group, sink, deadline=deadline, now=self.now)
+        self.heard[state] = []
+        return state
+
+    def step(self, token: int = 7) -> list[tuple[Phase, list[int]]]:
+        self.now += 0.1
+        step = self.scheduler.plan(self.now)
+        shape = [(batch.phase, [span.count for span in batch.spans]) for batch in step.batches]
+        for batch in step.batches:
+            for span in batch.spans:
+                assert span.sequence.key in step.resident
+                assert span.start == span.sequence.computed
+                self.scheduler.advance(span, self.now)
+                if span.completes:
+                    self.scheduler.accept(span.sequence, token, None, self.now)
+        self.take()
+        return shape
+
+    def take(self) -> None:
+        for group, events in self.scheduler.take_events():
+            self.heard[group].extend(events)
+
+    def counts(self) -> tuple[int, int]:
+        status = self.scheduler.status(self.now)
+        return status.running, status.waiting
+
+
+def test_prefill_goes_in_parts_beside_decoding() -> None:
+    bench = Bench(prefill_tokens=16)
+    bench.submit(request((3, 9)))
+    assert bench.step() == [(Phase.PREFILL, [3])]
+    bench.submit(request((40, 2)))
+    assert bench.step() == [(Phase.PREFILL, [16]), (Phase.DECODE, [1])]
+    assert bench.step() == [(Phase.PREFILL, [16]), (Phase.DECODE, [1])]
+    assert bench.step() == [(Phase.PREFILL, [8]), (Phase.DECODE, [1])]
+    assert bench.step() == [(Phase.DECODE, [1, 1])]
+
+
+def test_prompts_share_a_batch_within_the_budget_padding_included() -> None:
+    bench = Bench(slots=4, prefill_tokens=16)
+    for length in (5, 4, 8, 2):
+        bench.submit(request((length, 1)))
+    assert bench.step() == [(Phase.PREFILL, [5, 4])]
+    assert bench.step() == [(Phase.PREFILL, [8, 2])]
+
+
+def test_scored_prompts_go_alone() -> None:
+    bench = Bench(slots=4, prefill_tokens=16)
+    bench.submit(request((5, 1)))
+    bench.submit(request((6, 1), scored=True))
+    bench.submit(request((5, 1)))
+    phases = [batch for _ in range(3) for batch in bench.step()]
+    assert phases == [(Phase.PREFILL, [5]), (Phase.SCORE, [6]), (Phase.PREFILL, [5])]
+
+
+def test_eos_length_and_zero() -> None:
+    bench = Bench(slots=3)
+    eos, length, zero = (bench.submit(request((2, most))) for most in (9, 1, 0))
+    bench.step(EOS)
+    assert bench.heard[eos] == [Admitted(), Ended(0, EndReason.EOS)]
+    assert bench.heard[zero] == [Admitted(), Ended(0, EndReason.LENGTH)]
+    assert bench.heard[length] == [Admitted(), Ended(0, EndReason.EOS)]
+
+
+def test_higher_priority_first_and_principals_in_turn() -> None:
+    bench = Bench(slots=1, queue_limit=10)
+    bench.submit(request((1, 1)))
+    bench.step()
+    waiting = {
+        name: bench.submit(request((1, 1), principal=who, priority=priority))
+        for name, who, priority in (
+            ("a1", "a", Priority.NORMAL),
+            ("a2", "a", Priority.NORMAL),
+            ("low", "c", Priority.LOW),
+            ("b1", "b", Priority.NORMAL),
+            ("a3", "a", Priority.NORMAL),
+            ("b2", "b", Priority.NORMAL),
+            ("high", "a", Priority.HIGH),
+        )
+    }
+    order: list[str] = []
+    while bench.counts() != (0, 0):
+        bench.step()
+        order += [n for n, g in waiting.items() if n not in order and g.over]
+    assert order == ["high", "a1", "b1", "a2", "b2", "a3", "low"]
+
+
+def test_a_large_group_is_not_overtaken() -> None:
+    bench = Bench(slots=2, queue_limit=10)
+    bench.submit(request((1, 9), (1, 3)))
+    bench.step()
+    large = bench.submit(request((1, 2), (1, 2)))
+    small = bench.submit(request((1, 1)))
+    for _ in range(4):
+        bench.step()
+        assert bench.heard[small] == bench.heard[large] == []
+    while not small.over:
+        bench.step()
+    assert large.over
+
+
+def test_a_paused_group_larger_than_the_slots_lets_others_by() -> None:
+    bench = Bench(slots=2, queue_limit=10)
+    large = bench.submit(request(*[(1, 2)] * 5))
+    bench.step()
+    bench.scheduler.pause(large)
+    bench.scheduler.finish(large, 0, bench.now)
+    other = bench.submit(request((1, 1)))
+    bench.step()
+    bench.step()
+    assert other.over
+    bench.scheduler.resume(large)
+    while not large.over:
+        bench.step()
+    assert len([e for e in bench.heard[large] if isinstance(e, Ended)]) == 4
+
+
+def test_retry_comes_from_the_measured_rate() -> None:
+    bench = Bench(slots=1, queue_limit=1)
+    for _ in range(20):  # ten sequences a second
+        bench.submit(request((1, 1)))
+        bench.step()
+    bench.submit(request((1, 50)))
+    bench.submit(request((1, 50)))
+    with pytest.raises(QueueFull) as one:
+        bench.submit(request((1, 1)))
+    assert one.value.retry_after_s == pytest.approx(0.5)
+    bench.now += 58  # long ago by now: twenty in sixty seconds
+    with pytest.raises(QueueFull) as later:
+        bench.submit(request((1, 1)))
+    assert later.value.retry_after_s == pytest.approx(3.0, rel=0.1)
+
+
+def test_completed_groups_are_forgotten_after_a_day() -> None:
+    bench = Bench()
+    bench.submit(request((1, 1)))
+    bench.step()
+    assert bench.scheduler.status(bench.now).completed_24h == 1
+    assert bench.scheduler.status(bench.now + 25 * 3600).completed_24h == 0
+
+
+def test_idle_when_there_is_nothing_to_do() -> None:
+    bench = Bench()
+    assert not bench.scheduler.due(bench.now)
+    group = bench.submit(request((1, 9)), deadline=bench.now + 50)
+    assert bench.scheduler.due(bench.now)
+    bench.step()
+    bench.scheduler.pause(group)
+    assert not bench.scheduler.due(bench.now)
+    assert bench.scheduler.next_deadline() == pytest.approx(150)
+    bench.now = 150.0
+    assert bench.scheduler.due(bench.now)
+    bench.step()
+    assert isinstance(bench.heard[group][-1], Failed)
+    bench.step()  # gives the memory back
+    assert not bench.scheduler.due(bench.now)
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    groups = Bundle("groups")
+
+    @initialize(slots=st.integers(1, 4), queue_limit=st.integers(0, 6))
+    def start(self, slots: int, queue_limit: int) -> None:
+        self.bench = Bench(slots, queue_limit)
+        self.touched: set[GroupState] = set()
+
+    @rule(
+        target=groups,
+        sizes=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 6)), min_size=1, max_size=7),
+        principal=st.sampled_from("abc"),
+        priority=st.sampled_from(Priority),
+        wait=st.none() | st.floats(0.05, 3),
+    )
+    def submit(
+        self,
+        sizes: list[tuple[int, int]],
+        principal: str,
+        priority: Priority,
+        wait: float | None,
+    ) -> object:
+        bench = self.bench
+        group = request(*sizes[: bench.limits.capacity], principal=principal, priority=priority)
+        before = sum(bench.counts())
+        try:
+            return bench.submit(group, None if wait is None else bench.now + wait)
+        except QueueFull:
+            assert before + len(group.sequences) > bench.limits.capacity
+            assert sum(bench.counts()) == before
+            return multiple()
+
+    @rule(group=groups)
+    def cancel(self, group: GroupState) -> None:
+        self.touched.add(group)
+        self.bench.scheduler.cancel(group)
+
+    @rule(group=groups, index=st.integers(-1, 7))
+    def finish(self, group: GroupState, index: int) -> None:
+        self.touched.add(group)
+        self.bench.scheduler.finish(group, index, self.bench.now)
+
+    @rule(group=groups)
+    def pause(self, group: GroupState) -> None:
+        self.bench.scheduler.pause(group)
+
+    @rule(group=groups)
+    def resume(self, group: GroupState) -> None:
+        self.bench.scheduler.resume(group)
+
+    @rule(group=groups)
+    def fail(self, group: GroupState) -> None:
+        self.bench.scheduler.fail([group], RuntimeError("forward pass"))
+
+    @rule(token=st.sampled_from([EOS, 7, 7, 7, 7]))
+    def step(self, token: int) -> None:
+        self.bench.step(token)
+
+    @invariant()
+    def counts_are_exact(self) -> None:
+        sequences = [s for group in self.bench.heard for s in group.sequences]
+        running = sum(s.stage is Stage.RUNNING for s in sequences)
+        waiting = sum(s.stage is Stage.WAITING for s in sequences)
+        assert self.bench.counts() == (running, waiting)
+        assert running <= self.bench.limits.slots
+        assert running + waiting <= self.bench.limits.capacity
+
+    @invariant()
+    def groups_that_are_over_hold_nothing(self) -> None:
+        for group in self.bench.heard:
+            assert group.over == all(s.stage is Stage.OVER for s in group.sequences)
+
+    @invariant()
+    def events_are_in_order(self) -> None:
+        for group, events in self.bench.heard.items():
+            if not events:
+                continue
+            failed = [e for e in events if isinstance(e, Failed)]
+            assert isinstance(events[0], Admitted) or events == failed
+            assert failed in ([], events[-1:])
+            assert sum(isinstance(e, Admitted) for e in events) <= 1
+            ended: set[int] = set()
+            for event in events:
+                if isinstance(event, Token | Ended):
+                    assert event.index not in ended
+                if isinstance(event, Ended):
+                    ended.add(event.index)
+            for index, sequence in enumerate(group.sequences):
+                count = sum(isinstance(e, Token) and e.index == index for e in events)
+                assert count <= sequence.params.max_tokens
+
+    def teardown(self) -> None:
+        """What is not cancelled comes to an end by itself: nobody starves, nothing hangs."""
+        bench = self.bench
+        for group in bench.heard:
+            bench.scheduler.resume(group)
+        steps = 0
+        while bench.scheduler.due(bench.now):
+            bench.step()
+            steps += 1
+            assert steps < 3000
+        assert bench.counts() == (0, 0)
+        for group, events in bench.heard.items():
+            assert group.over
+            if group in self.touched:
+                continue
+            last = events[-1]
+            if isinstance(last, Failed):
+                assert isinstance(last.error, DeadlineExceeded | RuntimeError)
+            else:
+                ends = [event for event in events if isinstance(event, Ended)]
+                assert len(ends) == len(group.sequences)
+
+
+SchedulerMachine.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestSchedulerMachine = SchedulerMachine.TestCase
+
+
+def test_close_fails_everything() -> None:
+    bench = Bench(slots=1)
+    running, waiting = bench.submit(request((1, 9))), bench.submit(request((1, 9)))
+    bench.step()
+    bench.scheduler.close()
+    bench.take()
+    for group in (running, waiting):
+        last = bench.heard[group][-1]
+        assert isinstance(last, Failed)
+        assert isinstance(last.error, Unavailable)
+    assert bench.counts() == (0, 0)
