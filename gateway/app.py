@@ -1,0 +1,54 @@
+"""Builds the edge from its settings and its clients."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
+
+from gateway.auth import Authenticator
+from gateway.clients import Clients
+from gateway.cors import Cors
+from gateway.dialects.openai.answer_schema import ErrorBody
+from gateway.dialects.openai.envelope import OpenAIDialect
+from gateway.dialects.openai.operations import OPERATIONS
+from gateway.dialects.openai.routes import routes as openai_routes
+from gateway.guard import Guard
+from gateway.health import Health
+from gateway.middleware import Edge
+from gateway.openapi import HEALTH, OpenApi, document
+from gateway.rate_limits import RequestLimiter
+from gateway.settings import Settings
+
+_logger = logging.getLogger(__name__)
+
+
+def build(settings: Settings, clients: Clients) -> ASGIApp:
+    """Makes the ASGI application. Its lifespan starts and closes the clients."""
+    if settings.api.max_tokens_per_minute:
+        _logger.warning("[api] max_tokens_per_minute is set, but tokens are not limited yet")
+    openai = OpenAIDialect()
+    limit = settings.api.max_requests_per_minute
+    guard = Guard(Authenticator(settings), RequestLimiter(limit) if limit else None)
+    described = document([*HEALTH, *OPERATIONS], ErrorBody)
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncGenerator[None, None]:
+        await clients.start()
+        try:
+            yield
+        finally:
+            await clients.close()
+
+    router = Router(
+        routes=[
+            Route("/health", Health(settings, clients.health), methods=["GET", "POST"]),
+            Route("/openapi.json", guard.protect(OpenApi(described), openai), methods=["GET"]),
+            *openai_routes(settings, clients, guard, openai),
+        ],
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    # The last dialect answers for paths that are nobody's.
+    return Edge(router, [openai], Cors(settings.api))

@@ -1,0 +1,59 @@
+"""Reads request bodies, within their limit."""
+
+import asyncio
+
+from starlette.types import Message, Receive, Scope
+
+from gateway.errors import ClientGoneError, Problem, ProblemError
+
+_SILENCE_S = 60.0
+"""Longest pause between two pieces of a body."""
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """Reads a whole body.
+
+    Raises:
+        ProblemError: it is larger than `limit`, or stalls.
+        ClientGoneError: the client left before its end.
+    """
+    for key, value in scope["headers"]:
+        if key == b"content-length" and value.isdigit() and int(value) > limit:
+            raise _too_large(limit)
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await _next(receive)
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        piece: bytes = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            if not pieces:
+                return piece
+            pieces.append(piece)
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has left. Call it after the whole body was read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _next(receive: Receive) -> Message:
+    try:
+        async with asyncio.timeout(_SILENCE_S):
+            return await receive()
+    except TimeoutError:
+        message = "The body of the request did not arrive in time. Send it again."
+        raise ProblemError(Problem("BODY_TIMEOUT", message)) from None
+
+
+def _too_large(limit: int) -> ProblemError:
+    return ProblemError(
+        Problem("BODY_TOO_LARGE", f"The request body is larger than the limit of {limit} bytes.")
+    )

@@ -1,0 +1,182 @@
+"""Channels to the services: options, deadlines, retries and errors, set once."""
+
+import asyncio
+import json
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import grpc
+from grpc_health.v1 import health_pb2
+from penstock.inference.internal.v1 import step_service_pb2_grpc
+from penstock.inference.v1 import inference_service_pb2_grpc
+from penstock.model.v1 import model_service_pb2_grpc
+
+from gateway.context import RequestContext
+from gateway.errors import ClientGoneError, ProblemError, from_rpc_error
+from gateway.settings import Settings, TlsSettings
+from gateway.steps import StepClient
+
+_MAX_MESSAGE_BYTES = 65 * 1024 * 1024
+_CATALOGUE_S = 10.0
+
+_RETRIES = json.dumps(
+    {
+        "methodConfig": [
+            {
+                # Reads alone: a generation is never run twice behind the caller's back.
+                "name": [
+                    {"service": "penstock.model.v1.ModelService", "method": method}
+                    for method in ("ListModels", "GetModel", "GetStatus")
+                ],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "0.5s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+
+_OPTIONS: list[tuple[str, str | int]] = [
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Without these, a reader that stops reading lets a million tokens pile up in flight.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 64 * 1024),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.service_config", _RETRIES),
+]
+
+Request = TypeVar("Request", contravariant=True)
+Response = TypeVar("Response", covariant=True)
+Answer = TypeVar("Answer")
+
+
+class Method(Protocol[Request, Response]):
+    """A unary RPC of a stub."""
+
+    def __call__(
+        self,
+        request: Request,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+    ) -> "Call[Response]":
+        """Starts the call."""
+        ...
+
+
+class Call(Awaitable[Response], Protocol[Response]):
+    """A unary RPC that runs."""
+
+    def cancel(self) -> bool:
+        """Ends it."""
+        ...
+
+
+HealthCheck = Method[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
+"""Asks a service whether it serves."""
+
+
+class Clients:
+    """The stubs of all services, and the step stream to the inference service."""
+
+    def __init__(self, settings: Settings) -> None:
+        credentials = _credentials(settings.tls)
+        self._channels = {
+            name: _channel(settings.addresses[name], credentials) for name in settings.addresses
+        }
+        own: dict[str, str] = {}
+        if settings.service_token:
+            own["authorization"] = f"Bearer {settings.service_token}"
+        inference = self._channels["inference"]
+        self.models = model_service_pb2_grpc.ModelServiceStub(self._channels["model"])
+        self.inference = inference_service_pb2_grpc.InferenceServiceStub(inference)
+        self.health = {name: _health(channel) for name, channel in self._channels.items()}
+        self.steps = StepClient(
+            step_service_pb2_grpc.StepServiceStub(inference), own, settings.addresses["inference"]
+        )
+
+    async def start(self) -> None:
+        """Connects."""
+        self.steps.start()
+
+    async def close(self) -> None:
+        """Fails what runs and closes every channel."""
+        await self.steps.close()
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+
+
+async def ask(
+    method: Method[Request, Answer],
+    request: Request,
+    context: RequestContext,
+    *,
+    timeout_s: float = _CATALOGUE_S,
+    gone: "asyncio.Future[None] | None" = None,
+) -> Answer:
+    """Makes a unary call on behalf of a caller; it is cancelled when the caller leaves.
+
+    Raises:
+        ProblemError: the call failed.
+        ClientGoneError: `gone` was done before the call.
+    """
+    call = method(request, timeout=timeout_s, metadata=tuple(context.metadata().items()))
+
+    def leave(_: object) -> None:
+        call.cancel()
+
+    if gone is not None:
+        gone.add_done_callback(leave)
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise ProblemError(from_rpc_error(error)) from None
+    except asyncio.CancelledError:
+        if gone is not None and gone.done() and not _cancelling():
+            raise ClientGoneError from None
+        raise
+    finally:
+        if gone is not None:
+            gone.remove_done_callback(leave)
+
+
+def _cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _health(channel: grpc.aio.Channel) -> HealthCheck:
+    return channel.unary_unary(
+        "/grpc.health.v1.Health/Check",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+
+
+def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+
+
+def _credentials(tls: TlsSettings) -> grpc.ChannelCredentials | None:
+    """Services show certificates of one authority; without one, they show this very file."""
+    if not tls.certificate:
+        return None
+    certificate = Path(tls.certificate).read_bytes()
+    if not tls.client_ca:
+        return grpc.ssl_channel_credentials(certificate)
+    return grpc.ssl_channel_credentials(
+        Path(tls.client_ca).read_bytes(), Path(tls.key).read_bytes(), certificate
+    )

@@ -1,0 +1,147 @@
+"""The endpoints under `/v1`: parse, translate, call, translate back."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+from penstock.model.v1 import model_service_pb2
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from gateway.answers import send_json
+from gateway.bodies import read_body
+from gateway.clients import Clients, ask
+from gateway.context import RequestContext, context_of
+from gateway.dialects.openai import answer_schema as answers
+from gateway.dialects.openai import fields, models, schema, translate
+from gateway.dialects.openai.answers import chat_completion, completion
+from gateway.dialects.openai.chat_stream import ChatStream
+from gateway.dialects.openai.completion_stream import CompletionStream
+from gateway.dialects.openai.envelope import OpenAIDialect
+from gateway.errors import Problem, ProblemError
+from gateway.generations import Generations
+from gateway.guard import Guard
+from gateway.settings import Settings
+from gateway.validation import decode
+
+_PAGE_SIZE = 1000
+_MOST_PAGES = 100
+
+
+def routes(
+    settings: Settings, clients: Clients, guard: Guard, dialect: OpenAIDialect
+) -> Sequence[BaseRoute]:
+    """The routes of the dialect."""
+    generations = Generations(settings, clients)
+    return [
+        Route(path, guard.protect(endpoint, dialect), methods=methods)
+        for path, endpoint, methods in (
+            ("/v1/chat/completions", ChatCompletions(settings, generations), ["POST"]),
+            ("/v1/completions", Completions(settings, generations), ["POST"]),
+            ("/v1/models", ModelList(clients), ["GET"]),
+            ("/v1/models/{model_id:path}", OneModel(clients), ["GET", "DELETE"]),
+        )
+    ]
+
+
+class ChatCompletions:
+    """`POST /v1/chat/completions`."""
+
+    def __init__(self, settings: Settings, generations: Generations) -> None:
+        self._limit = settings.max_body_bytes
+        self._generations = generations
+        self._decoder = msgspec.json.Decoder(schema.ChatCompletionRequest)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        context = context_of(scope)
+        body = decode(self._decoder, await read_body(scope, receive, self._limit))
+        request = translate.to_chat_request(body)
+        request.request_id = context.request_id
+        try:
+            if body.stream:
+                renderer = ChatStream.of(body)
+                await self._generations.stream(request, renderer, context, receive, send)
+                return
+            response = await self._generations.chat(request, context, receive)
+        except ProblemError as error:
+            raise ProblemError(fields.chat_spelling(body)(error.problem)) from None
+        await send_json(send, msgspec.json.encode(chat_completion(response, body)))
+
+
+class Completions:
+    """`POST /v1/completions`."""
+
+    def __init__(self, settings: Settings, generations: Generations) -> None:
+        self._limit = settings.max_body_bytes
+        self._generations = generations
+        self._decoder = msgspec.json.Decoder(schema.CompletionRequest)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        context = context_of(scope)
+        body = decode(self._decoder, await read_body(scope, receive, self._limit))
+        request = translate.to_complete_request(body)
+        request.request_id = context.request_id
+        try:
+            if body.stream:
+                renderer = CompletionStream.of(body)
+                await self._generations.stream(request, renderer, context, receive, send)
+                return
+            response = await self._generations.complete(request, context, receive)
+        except ProblemError as error:
+            raise ProblemError(fields.completion_spelling(body)(error.problem)) from None
+        await send_json(send, msgspec.json.encode(completion(response, body)))
+
+
+class ModelList:
+    """`GET /v1/models`."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        context = context_of(scope)
+        request = model_service_pb2.ListModelsRequest(page_size=_PAGE_SIZE)
+        data: list[answers.ModelObject] = []
+        for _ in range(_MOST_PAGES):
+            page = await ask(self._clients.models.ListModels, request, context)
+            data.extend(models.to_model(m) for m in page.models if models.is_listed(m))
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+        await send_json(send, msgspec.json.encode(answers.ModelList("list", data)))
+
+
+class OneModel:
+    """`GET` and `DELETE /v1/models/{model}`."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        context = context_of(scope)
+        model_id: str = scope["path_params"]["model_id"]
+        if not model_id:
+            raise ProblemError(Problem("UNKNOWN_URL", "Invalid URL: the ID of a model is missing."))
+        try:
+            if scope["method"] == "DELETE":
+                answer = await self._delete(model_id, context)
+            else:
+                answer = await self._get(model_id, context)
+        except ProblemError as error:
+            if error.problem.param != "name" and error.problem.reason != "MODEL_NOT_FOUND":
+                raise
+            raise ProblemError(replace(error.problem, param="model")) from None
+        await send_json(send, msgspec.json.encode(answer))
+
+    async def _get(self, model_id: str, context: RequestContext) -> answers.ModelObject:
+        request = model_service_pb2.GetModelRequest(name=models.resource_name(model_id))
+        return models.to_model(await ask(self._clients.models.GetModel, request, context))
+
+    async def _delete(self, model_id: str, context: RequestContext) -> answers.ModelDeleted:
+        request = model_service_pb2.DeleteModelRequest(name=models.resource_name(model_id))
+        await ask(self._clients.models.DeleteModel, request, context)
+        return answers.ModelDeleted(model_id, "model", deleted=True)

@@ -1,0 +1,100 @@
+"""`/health`: how the platform stands, in one look. Open to all; answers from a short memory."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+
+import grpc
+import orjson
+from grpc_health.v1 import health_pb2
+from starlette.types import Receive, Scope, Send
+
+from gateway.answers import send_json
+from gateway.clients import HealthCheck
+from gateway.settings import Settings
+
+_DEADLINE_S = 1.0
+_MEMORY_S = 1.0
+
+_WORKERS = {"llm_worker": "inference", "sd_worker": "image"}
+
+
+def platform_version() -> str:
+    """The version that is installed."""
+    try:
+        return metadata.version("penstock")
+    except metadata.PackageNotFoundError:
+        return "0.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the services said."""
+
+    states: Mapping[str, str]
+    """ready, loading or unavailable, by service."""
+    expected: frozenset[str]
+    """Services that should be there."""
+
+    @property
+    def status(self) -> str:
+        """healthy, degraded or unhealthy."""
+        states = [self.states[name] for name in self.expected]
+        if all(state == "ready" for state in states):
+            return "healthy"
+        workers = [self.states[name] for name in self.expected if name != "model"]
+        return "degraded" if "ready" in workers else "unhealthy"
+
+
+class Health:
+    """Asks services for their health, at most once a second."""
+
+    def __init__(self, settings: Settings, checks: Mapping[str, HealthCheck]) -> None:
+        self._expected = set(settings.expected_services)
+        self._checks = checks
+        self._version = platform_version()
+        self._asking: asyncio.Task[Report] | None = None
+        self._asked = float("-inf")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers `GET` and `POST /health`."""
+        report = await self.report()
+        body = {
+            "status": report.status,
+            "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "version": self._version,
+            "services": {
+                # The job queue is embedded so far: it is there whenever the edge is.
+                "redis": "connected",
+                **{worker: report.states[name] for worker, name in _WORKERS.items()},
+            },
+        }
+        await send_json(send, orjson.dumps(body), 503 if report.status == "unhealthy" else 200)
+
+    async def report(self) -> Report:
+        """What the services say now, or said a moment ago."""
+        now = time.monotonic()
+        if self._asking is None or (self._asking.done() and now - self._asked > _MEMORY_S):
+            self._asked = now
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> Report:
+        names = list(self._checks)
+        states = await asyncio.gather(*(_state(self._checks[name]) for name in names))
+        report = dict(zip(names, states, strict=True))
+        # A service that was there once is missed from then on.
+        self._expected.update(name for name, state in report.items() if state != "unavailable")
+        return Report(report, frozenset(self._expected))
+
+
+async def _state(check: HealthCheck) -> str:
+    try:
+        answer = await check(health_pb2.HealthCheckRequest(), timeout=_DEADLINE_S)
+    except grpc.aio.AioRpcError:
+        return "unavailable"
+    serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+    return "ready" if serving else "loading"

@@ -1,0 +1,114 @@
+"""What surrounds every request: its id, headers, CORS, and errors in its dialect's envelope."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Sequence
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.answers import JSON, send_json
+from gateway.context import RequestContext, open_context
+from gateway.cors import Cors
+from gateway.dialects.dialect import Dialect
+from gateway.errors import INTERNAL, ClientGoneError, Problem, ProblemError
+from gateway.streams import send_now, stopping
+
+_logger = logging.getLogger(__name__)
+
+
+class Edge:
+    """The outermost application."""
+
+    def __init__(self, app: ASGIApp, dialects: Sequence[Dialect], cors: Cors) -> None:
+        self._app = app
+        self._dialects = tuple(dialects)
+        self._cors = cors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, whatever happens in it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["app"] = self  # makes Starlette raise its 404 and 405 instead of answering them
+        context = open_context(scope)
+        dialect = self._dialect_of(scope["path"])
+        owned = dialect.owns(scope["path"])
+        origin = context.headers.get("origin")
+        started = False
+
+        def sending(message: Message) -> Awaitable[None]:
+            nonlocal started
+            if not started and message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", context.request_id.encode("ascii")),
+                    *(dialect.headers(context) if owned else ()),
+                    *context.response_headers,
+                    *self._cors.headers(origin),
+                ]
+            return send(message)
+
+        preflight = self._cors.preflight(scope["method"], context.headers)
+        if preflight is not None:
+            await sending({"type": "http.response.start", "status": 204, "headers": preflight})
+            await sending({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        try:
+            await self._app(scope, receive, sending)
+            return
+        except ClientGoneError:
+            return
+        except asyncio.CancelledError:
+            if not started:
+                _refuse_now(sending, dialect, stopping())
+            raise
+        except ProblemError as error:
+            problem = error.problem
+        except HTTPException as error:
+            problem = _routing_problem(error, scope)
+        except Exception:
+            _logger.exception("request %s failed", context.request_id)
+            problem = INTERNAL
+        if started:
+            # Too late for a status: the server closes the connection, and clients see an error.
+            raise RuntimeError(f"request {context.request_id} failed after its answer had begun")
+        _report(context, scope, problem)
+        await send_json(sending, dialect.envelope(problem), problem.status, problem.headers())
+
+    def _dialect_of(self, path: str) -> Dialect:
+        return next((d for d in self._dialects if d.owns(path)), self._dialects[-1])
+
+
+def _refuse_now(send: Send, dialect: Dialect, problem: Problem) -> None:
+    body = dialect.envelope(problem)
+    length = (b"content-length", b"%d" % len(body))
+    headers = [JSON, length, *problem.headers()]
+    start: Message = {"type": "http.response.start", "status": problem.status, "headers": headers}
+    if send_now(send, start):
+        send_now(send, {"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _routing_problem(error: HTTPException, scope: Scope) -> Problem:
+    method, path = scope["method"], scope["path"]
+    if error.status_code == 405:
+        allow = (error.headers or {}).get("Allow", "")
+        methods = ", ".join(sorted(part.strip() for part in allow.split(",") if part.strip()))
+        message = f"Not allowed to {method} on {path}. Allowed: {methods}."
+        return Problem("METHOD_NOT_ALLOWED", message, allow=methods)
+    return Problem("UNKNOWN_URL", f"Invalid URL ({method} {path}).")
+
+
+def _report(context: RequestContext, scope: Scope, problem: Problem) -> None:
+    level = logging.WARNING if problem.status >= 500 else logging.DEBUG
+    _logger.log(
+        level,
+        "%s %r by %s: %d %s (%s)",
+        scope["method"],
+        scope["path"],
+        context.principal.id,
+        problem.status,
+        problem.reason,
+        context.request_id,
+    )

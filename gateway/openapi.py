@@ -1,0 +1,136 @@
+"""The OpenAPI 3.1 document of what is served, made from the schemas."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from gateway.answers import send_json
+from gateway.health import platform_version
+
+_REF = "#/components/schemas/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path."""
+
+    method: str
+    path: str
+    summary: str
+    answer: type[msgspec.Struct]
+    """Schema of the answer."""
+    body: type[msgspec.Struct] | None = None
+    """Schema of the request's body."""
+    streams: bool = False
+    """Whether the answer may be a stream of server-sent events."""
+    open: bool = False
+    """Whether it needs no credential."""
+
+
+class HealthServices(msgspec.Struct):
+    """State of what the platform is made of."""
+
+    redis: str
+    llm_worker: str
+    sd_worker: str
+
+
+class HealthBody(msgspec.Struct):
+    """Body of the answer of `/health`."""
+
+    status: str
+    timestamp: str
+    version: str
+    services: HealthServices
+
+
+HEALTH = (
+    Operation("get", "/health", "Tells how the platform stands.", HealthBody, open=True),
+    Operation("post", "/health", "Tells how the platform stands.", HealthBody, open=True),
+)
+"""Operations that belong to no dialect."""
+
+
+def document(operations: Sequence[Operation], error: type[msgspec.Struct]) -> dict[str, Any]:
+    """Makes the document; `error` is the schema of every error."""
+    kinds = [error, *(op.answer for op in operations)]
+    kinds += [op.body for op in operations if op.body is not None]
+    unique = list(dict.fromkeys(kinds))
+    _, components = msgspec.json.schema_components(unique, ref_template=_REF)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, error)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Penstock",
+            "version": platform_version(),
+            "description": "Self-hosted AI inference behind the OpenAI API.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(operation: Operation, error: type[msgspec.Struct]) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": _reference(operation.answer)}}
+    if operation.streams:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    name = operation.path.strip("/").replace("/", "_").replace("{", "").replace("}", "")
+    described: dict[str, Any] = {
+        "operationId": f"{operation.method}_{name}",
+        "summary": operation.summary,
+        "responses": {
+            "200": {"description": "The answer.", "content": content},
+            "default": {
+                "description": "What went wrong.",
+                "content": {"application/json": {"schema": _reference(error)}},
+            },
+        },
+    }
+    if operation.body is not None:
+        schema = _reference(operation.body)
+        described["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+    parameters = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+    if parameters:
+        described["parameters"] = [
+            {
+                "name": parameter,
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string"},
+                "description": "May contain slashes and colons.",
+            }
+            for parameter in parameters
+        ]
+    if operation.open:
+        described["security"] = []
+    return described
+
+
+def _reference(kind: type[msgspec.Struct]) -> Mapping[str, str]:
+    return {"$ref": _REF.format(name=kind.__name__)}
+
+
+class OpenApi:
+    """`GET /openapi.json`."""
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self._body = orjson.dumps(content)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers with the document."""
+        await send_json(send, self._body)

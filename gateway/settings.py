@@ -1,0 +1,284 @@
+"""Settings of the edge. The only reader of the environment and the configuration file here.
+
+The file is the one that the services read too (`penstock.toml`). This module knows the sections
+that the edge uses and refuses unknown keys in them; the services check theirs.
+"""
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from gateway.settings_values import SettingsError, coerce, split_address
+
+_T = TypeVar("_T")
+
+SERVICE_PORTS = {
+    "model": 50051,
+    "inference": 50052,
+    "embedding": 50053,
+    "image": 50054,
+    "training": 50055,
+    "retrieval": 50056,
+}
+"""Services and the ports that they have by default."""
+
+SECTIONS = ("api", "auth", "services", "tls", "log", "database", "redis", "triton", "training")
+_FILES = frozenset({"token_file", "certificate", "key", "client_ca"})
+_OTHERS = frozenset({"PENSTOCK_API_KEY", "PENSTOCK_API_MODELS"})
+"""Variables that look like the edge's and belong to clients and to the catalogue."""
+
+MODEL_KEYS = ("path", "type", "context_length", "default_temperature", "dimensions", "aliases")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """`[api]`: how the edge is reached and what it allows."""
+
+    enabled: bool = True
+    """False refuses to start."""
+    address: str = "127.0.0.1:8080"
+    """Where it listens, as host:port. Port 0 takes a free one."""
+    api_key: str = ""
+    """One more token, with the role `user`."""
+    require_auth: bool = True
+    """False lets callers without credentials use inference."""
+    max_requests_per_minute: int = 0
+    """Requests that one token may make a minute. 0 is no limit."""
+    max_tokens_per_minute: int = 0
+    """Tokens that one token may use a minute. 0 is no limit."""
+    cors_enabled: bool = True
+    """Answers browsers of other origins."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """Origins that are answered. `*` is all."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """`[auth]`: where tokens come from, beside `API_TOKENS` and `[api].api_key`."""
+
+    token_file: str = ""
+    """JSON file of hashed tokens. Empty is `<data_dir>/tokens.json`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """`[tls]`: certificates between processes."""
+
+    certificate: str = ""
+    """PEM file that this process shows to services."""
+    key: str = ""
+    """PEM file of its key."""
+    client_ca: str = ""
+    """PEM file of the authority that signs every process; set means mutual TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """`[log]`: what is written to stderr."""
+
+    level: str = "info"
+    """debug, info, warning or error."""
+    format: str = "console"
+    """console or json."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the edge is told."""
+
+    api: ApiSettings = field(default_factory=ApiSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    data_dir: Path = Path(".penstock")
+    """Folder of keys and tokens."""
+    addresses: Mapping[str, str] = field(
+        default_factory=lambda: {n: f"127.0.0.1:{p}" for n, p in SERVICE_PORTS.items()}
+    )
+    """Where each service is."""
+    expected_services: frozenset[str] = frozenset({"model", "inference"})
+    """Services whose absence makes the platform's health degraded."""
+    api_tokens: tuple[str, ...] = ()
+    """`API_TOKENS`: tokens with the role `user`."""
+    service_token: str = field(default="", repr=False)
+    """The edge's own token, with the role `service`."""
+    max_body_bytes: int = 64 * 1024 * 1024
+    """Largest request body."""
+    request_timeout_s: float = 600.0
+    """Deadline of a generation."""
+    drain_s: int = 30
+    """Time that running requests get to finish after SIGTERM."""
+    ping_interval_s: float = 15.0
+    """Silence after which a stream is pinged."""
+    slow_reader_s: float = 60.0
+    """Time that a stalled client gets before its stream is cancelled."""
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        """Where the edge listens."""
+        return split_address(self.api.address, "api.address")
+
+    @property
+    def token_file(self) -> Path:
+        """The file of hashed tokens."""
+        return Path(self.auth.token_file) if self.auth.token_file else self.data_dir / "tokens.json"
+
+    @property
+    def admin_key_file(self) -> Path:
+        """The file of the key that the first start made."""
+        return self.data_dir / "admin-key"
+
+
+def load(
+    config: Path | None = None,
+    *,
+    data_dir: Path | None = None,
+    port: int | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Reads the file, then the environment over it, then what the command line says.
+
+    Raises:
+        SettingsError: a key is unknown or a value is wrong; the message says what to do.
+    """
+    env = os.environ if environ is None else environ
+    document, base = _read(config, env)
+    _known(document, SECTIONS, "section")
+    api = dict(_table(document, "api"))
+    models = api.pop("models", {})
+    for model_id, model in _tables(models, "api.models").items():
+        _known(model, MODEL_KEYS, f"key in [api.models.{model_id}]")
+    services = _table(document, "services")
+    _known(services, (*SERVICE_PORTS, "data_dir"), "key in [services]")
+
+    given_dir = services.get("data_dir", "")
+    settings = Settings(
+        api=_section(ApiSettings, "api", api, env, base),
+        auth=_section(AuthSettings, "auth", _table(document, "auth"), env, base),
+        tls=_section(TlsSettings, "tls", _table(document, "tls"), env, base),
+        log=_section(LogSettings, "log", _table(document, "log"), env, base),
+        data_dir=data_dir or _data_dir(env, given_dir, base),
+        api_tokens=tuple(t.strip() for t in env.get("API_TOKENS", "").split(",") if t.strip()),
+        service_token=env.get("PENSTOCK_SERVICE_TOKEN", ""),
+    )
+    addresses, explicit = _addresses(services, env)
+    settings = dataclasses.replace(
+        settings,
+        addresses=addresses,
+        expected_services=frozenset({"model", "inference"}) | explicit,
+    )
+    if port is not None:
+        host, _ = settings.host_port
+        api_settings = dataclasses.replace(settings.api, address=f"{host}:{port}")
+        settings = dataclasses.replace(settings, api=api_settings)
+    _check(settings)
+    return settings
+
+
+def _read(config: Path | None, env: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
+    """Reads the file; returns with it the folder that its relative paths are relative to."""
+    path = config or (Path(env["PENSTOCK_CONFIG"]) if env.get("PENSTOCK_CONFIG") else None)
+    if path is None:
+        path = Path("penstock.toml")
+        if not path.exists():
+            return {}, Path()
+    try:
+        return tomllib.loads(path.read_text("utf-8")), path.parent
+    except OSError as error:
+        raise SettingsError(f"{path} can't be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from None
+
+
+def _data_dir(env: Mapping[str, str], given: object, base: Path) -> Path:
+    if env.get("PENSTOCK_DATA_DIR"):
+        return Path(env["PENSTOCK_DATA_DIR"])
+    return base / Path(str(given)).expanduser() if given else Path(".penstock")
+
+
+def _table(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = document.get(name, {})
+    if not isinstance(value, dict):
+        raise SettingsError(f"[{name}] must be a table")
+    return cast("dict[str, Any]", value)
+
+
+def _tables(value: object, name: str) -> dict[str, Mapping[str, Any]]:
+    if not isinstance(value, dict):
+        raise SettingsError(f"[{name}] must be a table")
+    tables = cast("dict[str, Any]", value)
+    return {key: _table(tables, key) for key in tables}
+
+
+def _known(table: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1, cutoff=0.4)
+            hint = f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"
+            raise SettingsError(f"unknown {what}: `{key}`{hint}")
+
+
+def _section(
+    kind: type[_T], name: str, table: Mapping[str, Any], env: Mapping[str, str], base: Path
+) -> _T:
+    fields = {f.name: f for f in dataclasses.fields(cast("Any", kind))}
+    _known(table, tuple(fields), f"key in [{name}]")
+    values: dict[str, Any] = dict(table)
+    for key in fields.keys() & _FILES & values.keys():
+        if values[key]:
+            values[key] = str(base / Path(str(values[key])).expanduser())
+    prefix = f"PENSTOCK_{name.upper()}_"
+    named = {f"{prefix}{key.upper()}": key for key in fields}
+    given = {
+        key: env[key]
+        for key in env
+        if key.startswith(prefix) and key not in _OTHERS and not _from_kubernetes(key, env)
+    }
+    _known(given, tuple(named), "environment variable")
+    values |= {named[key]: value for key, value in given.items()}
+    return kind(**{k: coerce(v, fields[k].type, f"{name}.{k}") for k, v in values.items()})
+
+
+def _from_kubernetes(variable: str, env: Mapping[str, str]) -> bool:
+    """Tells whether Kubernetes made a variable, as it does for each of its Services."""
+    prefix, found, _ = variable.partition("_SERVICE_")
+    if not found:
+        prefix, found, _ = variable.partition("_PORT")
+    return bool(found) and f"{prefix}_SERVICE_HOST" in env and f"{prefix}_SERVICE_PORT" in env
+
+
+def _addresses(
+    services: Mapping[str, Any], env: Mapping[str, str]
+) -> tuple[dict[str, str], frozenset[str]]:
+    addresses: dict[str, str] = {}
+    explicit: set[str] = set()
+    for name, port in SERVICE_PORTS.items():
+        table = _table(services, name)
+        given = ""
+        for key in ("target", "address"):  # where others reach it, else where it listens
+            variable = f"PENSTOCK_SERVICES_{name.upper()}_{key.upper()}"
+            given = given or env.get(variable, "") or str(table.get(key, ""))
+        if given:
+            split_address(given, f"services.{name}.address")
+            explicit.add(name)
+        addresses[name] = given or f"127.0.0.1:{port}"
+    return addresses, frozenset(explicit)
+
+
+def _check(settings: Settings) -> None:
+    _ = settings.host_port
+    if settings.api.max_requests_per_minute < 0 or settings.api.max_tokens_per_minute < 0:
+        raise SettingsError("api.max_requests_per_minute and api.max_tokens_per_minute are ≥ 0")
+    if settings.log.level not in ("debug", "info", "warning", "error"):
+        raise SettingsError(
+            f"log.level must be debug, info, warning or error, not {settings.log.level}"
+        )
+    if settings.log.format not in ("console", "json"):
+        raise SettingsError(f"log.format must be console or json, not {settings.log.format}")
+    if bool(settings.tls.certificate) != bool(settings.tls.key):
+        raise SettingsError("tls.certificate and tls.key go together")

@@ -1,0 +1,228 @@
+"""Drives one streamed answer: from the step stream's updates to the client's socket.
+
+An update is rendered and sent on the stack of the step reader. Only when the socket is full, and
+`send` suspends, does the request's own task take over until the client has caught up.
+"""
+
+import asyncio
+import types
+from collections.abc import Generator, Sequence
+from typing import Any, Protocol
+
+from starlette.types import Message, Receive, Send
+
+from gateway.bodies import disconnected
+from gateway.errors import ClientGoneError, Problem, ProblemError, from_status, unavailable
+from gateway.sse import HEADERS, PING
+from gateway.steps import StepCall, Update
+
+Steps = Generator[Any, Any, Any]
+
+
+class Renderer(Protocol):
+    """Turns the updates of one stream into frames. Keeps state, does no I/O."""
+
+    finished: bool
+    """Whether the last frame was made."""
+
+    def text(self, text: str) -> bytes:
+        """Makes the frame of text added to choice 0."""
+        ...
+
+    def feed(self, update: Update) -> Sequence[bytes]:
+        """Makes the frames of any other update."""
+        ...
+
+    def fail(self, problem: Problem) -> bytes:
+        """Makes the frame of a failure. No other follows."""
+        ...
+
+
+async def stream(
+    call: StepCall,
+    renderer: Renderer,
+    receive: Receive,
+    send: Send,
+    *,
+    ping_interval_s: float,
+    slow_reader_s: float,
+) -> None:
+    """Answers with the stream of a call. The status is decided by the call's first update.
+
+    Raises:
+        ProblemError: the call failed before anything was sent.
+        ClientGoneError: the client left; the call was cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    gone = loop.create_task(disconnected(receive))
+    gone.add_done_callback(lambda _: call.wake())
+    try:
+        while not call.buffer:
+            if gone.done():
+                raise ClientGoneError
+            await call.wait()
+        kind, update = call.buffer[0]
+        if kind == "error":
+            raise ProblemError(from_status(update.error))
+        driver = _Driver(call, renderer, send, gone, ping_interval_s, slow_reader_s)
+        await driver.run()
+    finally:
+        gone.cancel()
+        call.cancel()
+
+
+class _Driver:
+    """Sends one stream after its first update has come."""
+
+    def __init__(
+        self,
+        call: StepCall,
+        renderer: Renderer,
+        send: Send,
+        gone: asyncio.Task[None],
+        ping_interval_s: float,
+        slow_reader_s: float,
+    ) -> None:
+        self._call = call
+        self._renderer = renderer
+        self._send = send
+        self._gone = gone
+        self._ping_interval_s = ping_interval_s
+        self._slow_reader_s = slow_reader_s
+        self._loop = asyncio.get_running_loop()
+        self._last_sent = self._loop.time()
+        self._ended = False
+        self._broken: Exception | None = None
+        self._suspended: tuple[Steps, Any, Sequence[bytes]] | None = None
+
+    async def run(self) -> None:
+        """Sends until the stream has ended or the client has left."""
+        try:
+            await self._send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
+            await self._relay()
+        except asyncio.CancelledError:
+            self._say_farewell()
+            raise
+        await self._slowly({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _relay(self) -> None:
+        call = self._call
+        while True:
+            if self._suspended is not None:
+                steps, waiting, rest = self._suspended
+                self._suspended = None
+                await self._catch_up(steps, waiting, rest)
+            while call.buffer and not self._ended:
+                for data in self._render(*call.buffer.popleft()):
+                    await self._slowly(_body(data))
+                call.consumed()
+            if self._ended:
+                return
+            if self._gone.done():
+                raise ClientGoneError
+            call.sink = self._take
+            await call.wait(max(self._last_sent + self._ping_interval_s - self._loop.time(), 0.001))
+            call.sink = None
+            if self._broken is not None:
+                raise self._broken
+            idle = self._loop.time() - self._last_sent >= self._ping_interval_s
+            if idle and self._suspended is None and not call.buffer and not self._ended:
+                await self._slowly(_body(PING))
+
+    def _render(self, kind: str, update: Update) -> Sequence[bytes]:
+        if kind == "text":
+            return (self._renderer.text(update.text),)
+        if kind == "error":
+            self._ended = True
+            return (self._renderer.fail(from_status(update.error)),)
+        frames = self._renderer.feed(update)
+        self._ended = self._renderer.finished
+        return frames
+
+    def _take(self, kind: str, update: Update) -> None:
+        """Renders and sends on the reader's stack, as far as the socket takes it."""
+        try:
+            frames = self._render(kind, update)
+            for number, data in enumerate(frames, start=1):
+                steps: Steps = self._send(_body(data)).__await__()
+                try:
+                    waiting = steps.send(None)
+                except StopIteration:
+                    continue
+                self._suspended = (steps, waiting, frames[number:])
+                self._hand_over()
+                return
+            self._last_sent = self._loop.time()
+            self._call.consumed()
+            if self._ended:
+                self._hand_over()
+        except Exception as error:  # must not end the reader: it serves every other stream too
+            self._broken = error
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._call.sink = None
+        self._call.wake()
+
+    async def _catch_up(self, steps: Steps, waiting: object, rest: Sequence[bytes]) -> None:
+        try:
+            async with asyncio.timeout(self._slow_reader_s):
+                await _resumed(steps, waiting)
+        except TimeoutError:
+            raise ClientGoneError from None
+        for data in rest:
+            await self._slowly(_body(data))
+        self._last_sent = self._loop.time()
+        self._call.consumed()
+
+    async def _slowly(self, message: Message) -> None:
+        """Sends from the request's own task."""
+        try:
+            async with asyncio.timeout(self._slow_reader_s):
+                await self._send(message)
+        except TimeoutError:
+            raise ClientGoneError from None
+        self._last_sent = self._loop.time()
+
+    def _say_farewell(self) -> None:
+        """The server stops: says so if the socket takes it at once."""
+        if self._suspended is not None or self._ended:
+            return
+        farewell = self._renderer.fail(stopping())
+        if send_now(self._send, _body(farewell)):
+            send_now(self._send, {"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def stopping() -> Problem:
+    """Makes the problem of a request that the server's stop cut short."""
+    return unavailable("The server is shutting down. Try again shortly.")
+
+
+def send_now(send: Send, message: Message) -> bool:
+    """Sends if that needs no waiting; tells whether it was sent."""
+    steps: Steps = send(message).__await__()
+    try:
+        steps.send(None)
+    except StopIteration:
+        return True
+    steps.close()
+    return False
+
+
+def _body(data: bytes) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": True}
+
+
+@types.coroutine
+def _resumed(steps: Steps, waiting: object) -> Generator[Any, Any, None]:
+    """Runs on, in the current task, what was begun outside of it and waits for `waiting`."""
+    try:
+        while True:
+            try:
+                value = yield waiting
+            except BaseException as error:
+                waiting = steps.throw(error)
+            else:
+                waiting = steps.send(value)
+    except StopIteration:
+        return
