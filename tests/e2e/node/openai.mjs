@@ -1,0 +1,79 @@
+// Scenarios with openai-node: `node openai.mjs SCENARIO URL KEY`. A failed assertion is a failed test.
+import assert from "node:assert/strict";
+import OpenAI from "openai";
+
+const [scenario, url, key] = process.argv.slice(2);
+const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 });
+const model = "penstock-starter";
+const hello = [{ role: "user", content: "Hello!" }];
+const story = [{ role: "user", content: "Tell me a story" }];
+
+const scenarios = {
+  async models() {
+    const ids = [];
+    for await (const entry of client.models.list()) ids.push(entry.id);
+    assert(ids.includes(model) && ids.includes("org/starter"), ids.join());
+    assert.equal((await client.models.retrieve("org/starter")).id, "org/starter");
+  },
+  async chat() {
+    const answer = await client.chat.completions.create({ model, messages: hello, temperature: 0 });
+    assert(answer.choices[0].message.content.length > 0);
+    assert.equal(answer.choices[0].finish_reason, "stop");
+    assert.equal(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens);
+  },
+  async stream() {
+    const whole = await client.chat.completions.create({ model, messages: story, temperature: 0 });
+    const stream = await client.chat.completions.create({ model, messages: story, temperature: 0, stream: true });
+    let text = "";
+    let roles = 0;
+    let finish;
+    for await (const chunk of stream) {
+      text += chunk.choices[0].delta.content ?? "";
+      if (chunk.choices[0].delta.role) roles++;
+      finish = chunk.choices[0].finish_reason ?? finish;
+    }
+    assert.equal(text, whole.choices[0].message.content);
+    assert.equal(roles, 1);
+    assert.equal(finish, "stop");
+  },
+  async completions() {
+    const request = { model, prompt: "Once upon", max_tokens: 6, temperature: 0 };
+    const whole = await client.completions.create(request);
+    let text = "";
+    for await (const part of await client.completions.create({ ...request, stream: true })) text += part.choices[0].text;
+    assert.equal(text, whole.choices[0].text);
+  },
+  async errors() {
+    await assert.rejects(
+      new OpenAI({ baseURL: `${url}/v1`, apiKey: "wrong", maxRetries: 0 }).models.list(),
+      (error) => error instanceof OpenAI.AuthenticationError && error.code === "invalid_api_key",
+    );
+    await assert.rejects(
+      client.chat.completions.create({ model: "nope", messages: hello }),
+      (error) => error instanceof OpenAI.NotFoundError && error.code === "model_not_found",
+    );
+    await assert.rejects(
+      client.chat.completions.create({ model, messages: hello, temperature: "hot" }),
+      (error) => error instanceof OpenAI.BadRequestError && error.param === "temperature" && error.code === "invalid_type",
+    );
+  },
+  async options() {
+    const request = { model, messages: story, n: 2, seed: 3, max_tokens: 8, logprobs: true, top_logprobs: 2 };
+    const [first, second] = [await client.chat.completions.create(request), await client.chat.completions.create(request)];
+    assert.deepEqual(first.choices.map((c) => c.message.content), second.choices.map((c) => c.message.content));
+    assert.equal(first.choices[0].logprobs.content[0].top_logprobs.length, 2);
+    const cut = await client.chat.completions.create({ model, messages: story, temperature: 0, stop: ["a"] });
+    assert(!cut.choices[0].message.content.includes("a"));
+  },
+  async disconnect() {
+    const stream = await client.chat.completions.create({ model, messages: story, stream: true });
+    for await (const _ of stream) break;
+    stream.controller.abort();
+    assert((await client.chat.completions.create({ model, messages: hello, max_tokens: 2 })).choices.length);
+  },
+};
+
+for (const name of scenario === "all" ? Object.keys(scenarios) : [scenario]) {
+  await scenarios[name]();
+  console.log("ok", name);
+}

@@ -1,0 +1,120 @@
+"""Starts the whole platform as a user does, with `penstock serve`, and stops it by pid."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STARTER = REPOSITORY / "starters" / "chat" / "model"
+USER_TOKEN = "user-token-for-tests"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A running platform."""
+
+    process: subprocess.Popen[bytes]
+    data_dir: Path
+    log: Path
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return json.loads((self.data_dir / "serve.json").read_text())
+
+    @property
+    def url(self) -> str:
+        return self.facts["url"]
+
+    @property
+    def key(self) -> str:
+        return (self.data_dir / "admin-key").read_text().strip()
+
+    def address(self, service: str) -> str:
+        return self.facts["addresses"][service]
+
+    def pid(self, service: str) -> int:
+        return self.facts["pids"][service]
+
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def configuration(models: dict[str, dict[str, Any]], extra: str = "") -> str:
+    lines = [extra]
+    for model, fields in models.items():
+        lines.append(f'[api.models."{model}"]')
+        lines += [f"{key} = {json.dumps(value)}" for key, value in fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, config: str, *arguments: str, ready_within_s: float = 100
+) -> Iterator[Platform]:
+    """Yields when every service and model is settled (the table was printed)."""
+    (folder / "penstock.toml").write_text(config)
+    data_dir, log = folder / "data", folder / "serve.log"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "services.cli.main", "serve"),
+                *("--port", str(free_port()), "--data-dir", str(data_dir)),
+                *("--config", str(folder / "penstock.toml"), *arguments),
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment | {"API_TOKENS": USER_TOKEN},
+            cwd=REPOSITORY,
+        )
+    platform = Platform(process, data_dir, log)
+    try:
+        deadline = time.monotonic() + ready_within_s
+        while "curl" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield platform
+    finally:
+        pids = [process.pid, *_pids(data_dir)]
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+        for pid in filter(alive, pids):  # only after a failure: the supervisor leaves none
+            os.kill(pid, signal.SIGKILL)
+
+
+def _pids(data_dir: Path) -> list[int]:
+    try:
+        return list(json.loads((data_dir / "serve.json").read_text())["pids"].values())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return []

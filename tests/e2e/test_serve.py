@@ -1,0 +1,106 @@
+"""What someone sees who types `make serve`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.e2e.stack import (
+    REPOSITORY,
+    STARTER,
+    USER_TOKEN,
+    Platform,
+    alive,
+    configuration,
+    running,
+)
+
+MODELS = {"penstock-starter": {"path": str(STARTER), "type": "chat"}}
+
+
+def test_the_table_shows_everything_and_its_curl_line_works(tmp_path: Path) -> None:
+    with running(tmp_path, configuration(MODELS)) as platform:
+        screen = platform.log.read_text()
+        for word in ("model", "inference", "penstock-starter", platform.url):
+            assert word in screen, screen
+        assert platform.key in screen, "the first start prints the key once"
+        assert stat.S_IMODE((platform.data_dir / "admin-key").stat().st_mode) == 0o600
+        line = re.search(r"curl (?:.|\n)*?\n\s*\n", screen[screen.index("curl ") :] + "\n\n")
+        assert line is not None
+        command = shlex.split(line[0].replace("\\\n", " ").replace("\n", " "))
+        answer = subprocess.run([*command, "-s"], capture_output=True, text=True, timeout=60)
+        assert "chat.completion" in answer.stdout, (command, answer)
+        user = {"authorization": f"Bearer {USER_TOKEN}"}
+        assert httpx.get(f"{platform.url}/v1/models", headers=user).status_code == 200
+        assert httpx.get(f"{platform.url}/v1/models").status_code == 401
+        pids = list(platform.facts["pids"].values())
+        assert all(alive(pid) for pid in pids)
+        platform.process.send_signal(signal.SIGINT)
+        assert platform.process.wait(60) == 0
+        assert not any(alive(pid) for pid in pids)
+    again = tmp_path / "again"
+    again.mkdir()
+    (tmp_path / "data").rename(again / "data")
+    with running(again, configuration(MODELS)) as platform:
+        assert platform.key not in platform.log.read_text(), "later starts say where it is"
+        assert "admin-key" in platform.log.read_text()
+
+
+def test_a_taken_edge_port_is_a_clear_error(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = ["serve", "--port", str(port), "--data-dir", str(tmp_path)]
+        done = subprocess.run(
+            [sys.executable, "-m", "services.cli.main", *command],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=REPOSITORY,
+        )
+    assert done.returncode == 2
+    assert str(port) in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_killed_service_comes_back_and_is_said_so(tmp_path: Path) -> None:
+    with running(tmp_path, configuration(MODELS)) as platform:
+        for service in ("model", "inference", "gateway"):
+            before = platform.pid(service)
+            subprocess.run(["kill", "-9", str(before)], check=True)
+            answer_again(platform)
+            assert platform.pid(service) != before
+            assert service in platform.log.read_text()
+        assert "restart" in platform.log.read_text().lower()
+
+
+def answer_again(platform: Platform, within_s: float = 60) -> None:
+    body = {"model": "penstock-starter", "messages": [{"role": "user", "content": "Hello!"}]}
+    deadline = time.monotonic() + within_s
+    answer: object = None
+    time.sleep(1)  # the supervisor has noticed by then
+    while time.monotonic() < deadline:
+        try:
+            answer = httpx.post(
+                f"{platform.url}/v1/chat/completions",
+                json=body,
+                headers=platform.headers(),
+                timeout=30,
+            )
+            if answer.status_code == 200:
+                return
+            assert answer.status_code == 503, answer.text
+        except httpx.TransportError as error:
+            answer = error
+        time.sleep(0.3)
+    raise AssertionError(f"no answer: {answer}\n{platform.log.read_text()}")
