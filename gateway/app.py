@@ -1,6 +1,5 @@
 """Builds the edge from its settings and its clients."""
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -21,13 +20,9 @@ from gateway.openapi import HEALTH, OpenApi, document
 from gateway.rate_limits import RequestLimiter
 from gateway.settings import Settings
 
-_logger = logging.getLogger(__name__)
-
 
 def build(settings: Settings, clients: Clients) -> ASGIApp:
     """Makes the ASGI application. Its lifespan starts and closes the clients."""
-    if settings.api.max_tokens_per_minute:
-        _logger.warning("[api] max_tokens_per_minute is set, but tokens are not limited yet")
     openai = OpenAIDialect()
     limit = settings.api.max_requests_per_minute
     guard = Guard(Authenticator(settings), RequestLimiter(limit) if limit else None)

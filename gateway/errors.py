@@ -110,6 +110,8 @@ class Problem:
             headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait))))
             headers.append((b"retry-after-ms", b"%d" % round(wait * 1000)))
         retry = KINDS[self.reason].retry
+        if self.reason == "MODEL_NOT_READY" and self.retry_after_s is None:
+            retry = False  # it failed to load: waiting doesn't help
         if retry is not None:
             headers.append((b"x-should-retry", b"true" if retry else b"false"))
         if self.status == 401:

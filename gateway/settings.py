@@ -27,7 +27,7 @@ SERVICE_PORTS = {
 }
 """Services and the ports that they have by default."""
 
-SECTIONS = ("api", "auth", "services", "tls", "log", "database", "redis", "triton", "training")
+SECTIONS = ("api", "auth", "services", "tls", "log", "database")
 _FILES = frozenset({"token_file", "certificate", "key", "client_ca"})
 _OTHERS = frozenset({"PENSTOCK_API_KEY", "PENSTOCK_API_MODELS"})
 """Variables that look like the edge's and belong to clients and to the catalogue."""
@@ -272,8 +272,10 @@ def _addresses(
 
 def _check(settings: Settings) -> None:
     _ = settings.host_port
-    if settings.api.max_requests_per_minute < 0 or settings.api.max_tokens_per_minute < 0:
-        raise SettingsError("api.max_requests_per_minute and api.max_tokens_per_minute are ≥ 0")
+    if settings.api.max_requests_per_minute < 0:
+        raise SettingsError("api.max_requests_per_minute must not be negative")
+    if settings.api.max_tokens_per_minute:  # a limit that isn't kept is worse than none
+        raise SettingsError("api.max_tokens_per_minute: tokens can't be limited yet; leave it 0")
     if settings.log.level not in ("debug", "info", "warning", "error"):
         raise SettingsError(
             f"log.level must be debug, info, warning or error, not {settings.log.level}"

@@ -19,6 +19,7 @@ from services.settings_loader import build
 from services.settings_sections import (
     ApiSettings,
     AuthSettings,
+    CatalogueSettings,
     DatabaseSettings,
     InferenceSettings,
     LogSettings,
@@ -34,6 +35,7 @@ from services.settings_values import SettingsError
 __all__ = [
     "ApiSettings",
     "AuthSettings",
+    "CatalogueSettings",
     "DatabaseSettings",
     "InferenceSettings",
     "LogSettings",

@@ -45,7 +45,7 @@ class ApiSettings:
     max_requests_per_minute: int = key(0, minimum=0)
     """Most requests a minute for each key. 0: as many as it likes."""
     max_tokens_per_minute: int = key(0, minimum=0)
-    """Most tokens a minute for each key. 0: as many as it likes."""
+    """Most tokens a minute for each key. 0: as many as it likes. Not available yet: leave it 0."""
     cors_enabled: bool = True
     """Whether browsers of other origins may call."""
     cors_origins: tuple[str, ...] = ("*",)
@@ -87,6 +87,15 @@ class ServiceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CatalogueSettings(ServiceSettings):
+    """`[services.model]`."""
+
+    model_roots: tuple[str, ...] = ()
+    """Folders that deploy calls may take models from, with all below them; absolute paths. Empty:
+    any folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class InferenceSettings(ServiceSettings):
     """`[services.inference]`."""
 
@@ -116,7 +125,9 @@ class ServicesSettings:
 
     data_dir: Path = field(default=_DATA_DIR, metadata={"env": "PENSTOCK_DATA_DIR"})
     """Where everything is kept that has no other place."""
-    model: ServiceSettings = field(default_factory=_at(50051))
+    model: CatalogueSettings = field(
+        default_factory=lambda: CatalogueSettings(address="127.0.0.1:50051")
+    )
     """The catalogue."""
     inference: InferenceSettings = field(
         default_factory=lambda: InferenceSettings(address="127.0.0.1:50052")

@@ -152,9 +152,13 @@ class Registry:
             raise InvalidArgument(
                 f"The model `{name}` is of the type {kind}: it can't generate text.", field="model"
             )
-        why = "failed to load; its state says why" if known.failed else "is still loading"
+        if known.failed:
+            raise ModelNotReady(
+                f"The model `{name}` failed to load; its state in the catalogue says why.",
+                field="model",
+            )
         raise ModelNotReady(
-            f"The model `{name}` {why}. Try again later.",
+            f"The model `{name}` is still loading. Try again later.",
             field="model",
             retry_after_s=RETRY_AFTER_S,
         )

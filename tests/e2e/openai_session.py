@@ -1,10 +1,12 @@
-"""Scenarios with openai-python, run by its own environment: `python openai_session.py SCENARIO URL KEY`.
+"""Scenarios with openai-python 1.x and 3.x, each run by the client's own environment.
 
-Works with openai 1.x and 3.x. A failed assertion is a failed test.
+`python openai_session.py SCENARIO URL KEY`; a failed assertion is a failed test.
 """
 
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import openai
 
@@ -111,40 +113,34 @@ def completions(client: openai.OpenAI) -> None:
     assert "".join(scores.tokens or []) == "Once upon"
 
 
+def refusal(kind: type[openai.APIStatusError], ask: Callable[[], object]) -> Any:
+    try:
+        ask()
+    except kind as error:
+        return error
+    raise AssertionError(f"expected {kind.__name__}")
+
+
 def errors(client: openai.OpenAI) -> None:
-    try:
-        client.with_options(api_key="wrong").models.list()
-        raise AssertionError("expected 401")
-    except openai.AuthenticationError as error:
-        assert error.status_code == 401
-        assert error.code == "invalid_api_key"
-    try:
-        client.chat.completions.create(model="nope", messages=HELLO)
-        raise AssertionError("expected 404")
-    except openai.NotFoundError as error:
-        assert error.code == "model_not_found"
+    chat = client.chat.completions
+    stranger = client.with_options(api_key="wrong")
+    error = refusal(openai.AuthenticationError, stranger.models.list)
+    assert (error.status_code, error.code) == (401, "invalid_api_key")
+    error = refusal(openai.NotFoundError, lambda: chat.create(model="nope", messages=HELLO))
+    assert error.code == "model_not_found"
     for field, value, code in (
         ("temperature", 3, "decimal_above_max_value"),
         ("n", 0, "integer_below_min_value"),
         ("messages", "hi", "invalid_type"),
-        ("top_logprobs", 3, None),
+        ("top_logprobs", 3, "invalid_value"),
     ):
-        arguments = {"model": MODEL, "messages": HELLO, field: value}
-        try:
-            client.chat.completions.create(**arguments)
-            raise AssertionError(f"expected 400 for {field}")
-        except openai.BadRequestError as error:
-            assert error.param == field, (error.param, field)
-            assert error.type == "invalid_request_error"
-            if code:
-                assert error.code == code, error.code
-    try:
-        client.chat.completions.create(
-            model=MODEL, messages=[{"role": "user", "content": "word " * 20000}]
-        )
-        raise AssertionError("expected 400")
-    except openai.BadRequestError as error:
-        assert error.code == "context_length_exceeded"
+        arguments: Any = {"model": MODEL, "messages": HELLO, field: value}
+        error = refusal(openai.BadRequestError, lambda given=arguments: chat.create(**given))
+        assert (error.param, error.code) == (field, code)
+        assert error.type == "invalid_request_error"
+    long = [{"role": "user", "content": "word " * 20000}]
+    error = refusal(openai.BadRequestError, lambda: chat.create(model=MODEL, messages=long))
+    assert error.code == "context_length_exceeded"
 
 
 def logprobs(client: openai.OpenAI) -> None:

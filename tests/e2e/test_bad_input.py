@@ -68,7 +68,10 @@ def test_wrong_fields(client: httpx.Client, route: str, wrong: dict[str, Any]) -
 
 
 @GENERATED
-@given(route=st.sampled_from(ROUTES), body=st.one_of(st.binary(max_size=200), st.text().map(str.encode)))
+@given(
+    route=st.sampled_from(ROUTES),
+    body=st.one_of(st.binary(max_size=200), st.text().map(str.encode)),
+)
 def test_wrong_bytes(client: httpx.Client, route: str, body: bytes) -> None:
     answer = client.post(route, content=body)
     assert_refused_well(answer)
@@ -78,7 +81,9 @@ def test_wrong_bytes(client: httpx.Client, route: str, body: bytes) -> None:
 @GENERATED
 @given(cut=st.integers(min_value=0, max_value=90))
 def test_truncated_bodies(client: httpx.Client, cut: int) -> None:
-    whole = b'{"model":"penstock-starter","messages":[{"role":"user","content":"Hi there, friend"}]}'
+    whole = (
+        b'{"model":"penstock-starter","messages":[{"role":"user","content":"Hi there, friend"}]}'
+    )
     answer = client.post(ROUTES[0], content=whole[: min(cut, len(whole) - 1)])
     assert_refused_well(answer)
     assert answer.status_code == 400

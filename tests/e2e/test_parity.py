@@ -1,4 +1,4 @@
-"""gRPC ≡ REST: the same requests through both give the same text, finish reason, usage and errors."""
+"""gRPC ≡ REST: requests sent both ways give the same text, finish reason, usage and errors."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def keys(section: type[Any]) -> Iterator[str]:
         if dataclasses.is_dataclass(hint):
             yield from keys(hint)  # type: ignore[arg-type]
         elif get_origin(hint) is not Mapping:
-            yield field.metadata.get("env", field.name) if field.metadata.get("env_only") else field.name
+            yield field.name
 
 
 def test_every_key_is_on_the_page() -> None:

@@ -306,7 +306,6 @@ def test_secrets_are_not_shown() -> None:
         "PENSTOCK_SERVICE_TOKEN": "s3cret",
         "PENSTOCK_API_API_KEY": "s3cret",
         "PENSTOCK_DATABASE_URL": "postgresql+asyncpg://u:s3cret@h/d",
-        "PENSTOCK_REDIS_URL": "redis://:s3cret@h",
     }
     assert "s3cret" not in repr(load(env=env))
 

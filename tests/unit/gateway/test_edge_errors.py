@@ -147,6 +147,13 @@ def test_waits(wait: float | None, seconds: str, milliseconds: str) -> None:
     assert b"retry-after" not in dict(Problem("INTERNAL", "m", retry_after_s=wait).headers())
 
 
+def test_a_model_that_failed_to_load_is_not_worth_a_retry() -> None:
+    loading = Problem("MODEL_NOT_READY", "m", retry_after_s=2)
+    assert dict(loading.headers())[b"x-should-retry"] == b"true"
+    failed = Problem("MODEL_NOT_READY", "m")
+    assert dict(failed.headers())[b"x-should-retry"] == b"false"
+
+
 def test_other_headers() -> None:
     assert dict(Problem("CONFLICT", "m").headers())[b"x-should-retry"] == b"false"
     assert dict(Problem("MISSING_CREDENTIALS", "m").headers())[b"www-authenticate"] == b"Bearer"

@@ -91,7 +91,7 @@ async def test_an_error_outside_a_forward_pass_ends_the_engine_loudly(
 
 
 async def test_one_call_per_step_and_group(loaded: LoadedModel) -> None:
-    """Each group hears of its admission, then of each step once, whatever the number of its sequences."""
+    """Each group hears of its admission, then once of each step, for all of its sequences."""
     group = [sequence([5, 6], 10, seed, ignore_eos=True) for seed in range(4)]
     recorder = await submit(loaded.engine, *group).until_over()
     assert recorder.calls == 1 + 10
