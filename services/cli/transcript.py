@@ -165,7 +165,7 @@ class Terminal:
         facts = [f"{tokens} token{'' if tokens == 1 else 's'}"]
         if self._first is not None:
             facts.append(f"first after {self._first - self._asked:.2f} s")
-            if tokens > 1 and now > self._first:
+            if tokens > 1 and now > self._first + 0.05:  # all at once tells no rate
                 facts.append(f"{(tokens - 1) / (now - self._first):.0f} tokens/s")
         return "  " + " · ".join(facts)
 

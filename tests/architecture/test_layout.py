@@ -26,7 +26,9 @@ def test_modules_stay_under_300_lines() -> None:
 
 def test_no_rooms_for_odds_and_ends() -> None:
     shunned = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
-    assert not [name(path) for path in MODULES if path.stem in shunned or path.parent.name in shunned]
+    assert not [
+        name(path) for path in MODULES if path.stem in shunned or path.parent.name in shunned
+    ]
 
 
 def test_the_wheel_holds_these_packages_and_what_they_read(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""ModelService: the catalogue of models, and the control loop that gets them served."""

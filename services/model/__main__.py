@@ -1,0 +1,91 @@
+"""Runs ModelService: `python -m services.model [--port N] [--config FILE] [--data-dir DIR]`."""
+
+import asyncio
+import contextlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from penstock.model.v1 import model_service_pb2
+from penstock.model.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+
+from services.errors import InvalidArgument
+from services.model.catalog import Catalog
+from services.model.records import ModelKind
+from services.model.reports import Reports
+from services.model.seeds import Seed, plant
+from services.model.servicer import ModelServicer
+from services.model.sources import SourcePolicy
+from services.model.stores.sql import SqlStore
+from services.model.watches import ChangeFeed, Watches, keep
+from services.rpc.health import HealthRegistry
+from services.rpc.process import run_service, server_settings, token_store
+from services.rpc.server import Registration, serve
+from services.settings import Settings, SettingsError
+
+_SERVICE = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
+
+
+async def main(settings: Settings) -> None:
+    """Serves until told to stop."""
+    try:
+        store = await SqlStore.open(settings.services.model.database_url)
+    except ValueError as error:
+        raise SettingsError(f"[services.model] database_url: {error}") from error
+    async with contextlib.aclosing(store):
+        feed = ChangeFeed()
+        catalog = Catalog(store, announce=feed.announce)
+        reports = Reports(catalog)
+        try:
+            await plant(catalog, _seeds(settings))
+        except InvalidArgument as error:
+            raise SettingsError(f"[api.models] {error.message}") from error
+        health = HealthRegistry()
+        servicer = ModelServicer(
+            catalog,
+            reports,
+            Watches(catalog, feed),
+            SourcePolicy([Path(root) for root in settings.services.model.model_roots]),
+            version=_version(),
+        )
+        keeping = asyncio.create_task(
+            keep(catalog, reports, feed, tell=lambda well: health.set(_SERVICE, well))
+        )
+        try:
+            await serve(
+                "model",
+                server_settings(settings, "model"),
+                [Registration(add_ModelServiceServicer_to_server, servicer)],
+                authenticator=token_store(settings),
+                health=health,
+            )
+        finally:
+            keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeping
+
+
+def _seeds(settings: Settings) -> list[Seed]:
+    """Reads the models of the configuration file."""
+    return [
+        Seed(
+            id=model_id,
+            source=str(model.path.expanduser().absolute()),
+            kind=ModelKind(model.type),
+            context_length=model.context_length or 0,
+            dimensions=model.dimensions or 0,
+            default_temperature=model.default_temperature,
+            aliases=model.aliases,
+        )
+        for model_id, model in settings.api.models.items()
+    ]
+
+
+def _version() -> str:
+    try:
+        return version("penstock")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+if __name__ == "__main__":
+    run_service("model", main)
