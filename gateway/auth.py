@@ -88,12 +88,18 @@ class Authenticator:
     def _find(self, token: str) -> Principal | None:
         # Looked up by digest: the time that takes tells nothing of any token.
         sha256 = _digest(token)
-        for tokens in (self._fixed, *(file.tokens() for file in self._files)):
+        for tokens in self._sources():
             principal = tokens.get(sha256)
             if principal is not None:
                 expired = principal.expires_at is not None and principal.expires_at <= time.time()
                 return None if expired else principal
         return None
+
+    def _sources(self) -> Iterable[Tokens]:
+        """What costs nothing first: files are looked at only for tokens that are not fixed."""
+        yield self._fixed
+        for file in self._files:
+            yield file.tokens()
 
 
 class _TokenFile:

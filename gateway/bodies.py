@@ -5,6 +5,7 @@ import asyncio
 from starlette.types import Message, Receive, Scope
 
 from gateway.errors import ClientGoneError, Problem, ProblemError
+from gateway.inline import resumed, steps_of
 
 _SILENCE_S = 60.0
 """Longest pause between two pieces of a body."""
@@ -45,9 +46,14 @@ async def disconnected(receive: Receive) -> None:
 
 
 async def _next(receive: Receive) -> Message:
+    steps = steps_of(receive())
+    try:
+        waiting = steps.send(None)
+    except StopIteration as stop:  # it was here already, as a rule
+        return stop.value
     try:
         async with asyncio.timeout(_SILENCE_S):
-            return await receive()
+            return await resumed(steps, waiting)
     except TimeoutError:
         message = "The body of the request did not arrive in time. Send it again."
         raise ProblemError(Problem("BODY_TIMEOUT", message)) from None

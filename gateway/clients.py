@@ -131,7 +131,8 @@ async def ask(
         ProblemError: the call failed.
         ClientGoneError: `gone` was done before the call.
     """
-    call = method(request, timeout=timeout_s, metadata=tuple(context.metadata().items()))
+    metadata = grpc.aio.Metadata(*context.metadata().items())  # else grpc.aio makes one, slowly
+    call = method(request, timeout=timeout_s, metadata=metadata)
 
     def leave(_: object) -> None:
         call.cancel()

@@ -5,18 +5,16 @@ An update is rendered and sent on the stack of the step reader. Only when the so
 """
 
 import asyncio
-import types
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from starlette.types import Message, Receive, Send
 
 from gateway.bodies import disconnected
 from gateway.errors import ClientGoneError, Problem, ProblemError, from_status, unavailable
+from gateway.inline import Steps, resumed, steps_of
 from gateway.sse import HEADERS, PING
 from gateway.steps import StepCall, Update
-
-Steps = Generator[Any, Any, Any]
 
 
 class Renderer(Protocol):
@@ -142,15 +140,12 @@ class _Driver:
     def _take(self, kind: str, update: Update) -> None:
         """Renders and sends on the reader's stack, as far as the socket takes it."""
         try:
-            frames = self._render(kind, update)
-            for number, data in enumerate(frames, start=1):
-                steps: Steps = self._send(_body(data)).__await__()
-                try:
-                    waiting = steps.send(None)
-                except StopIteration:
-                    continue
-                self._suspended = (steps, waiting, frames[number:])
-                self._hand_over()
+            if kind == "text":  # nearly every update: it needs no list of frames
+                sent = self._send_inline(self._renderer.text(update.text), ())
+            else:
+                frames = self._render(kind, update)
+                sent = all(self._send_inline(f, frames[n:]) for n, f in enumerate(frames, start=1))
+            if not sent:
                 return
             self._last_sent = self._loop.time()
             self._call.consumed()
@@ -160,6 +155,17 @@ class _Driver:
             self._broken = error
             self._hand_over()
 
+    def _send_inline(self, data: bytes, rest: Sequence[bytes]) -> bool:
+        """Sends if that needs no waiting; else leaves it, and the rest, to the request's task."""
+        steps = steps_of(self._send(_body(data)))
+        try:
+            waiting = steps.send(None)
+        except StopIteration:
+            return True
+        self._suspended = (steps, waiting, rest)
+        self._hand_over()
+        return False
+
     def _hand_over(self) -> None:
         self._call.sink = None
         self._call.wake()
@@ -167,7 +173,7 @@ class _Driver:
     async def _catch_up(self, steps: Steps, waiting: object, rest: Sequence[bytes]) -> None:
         try:
             async with asyncio.timeout(self._slow_reader_s):
-                await _resumed(steps, waiting)
+                await resumed(steps, waiting)
         except TimeoutError:
             raise ClientGoneError from None
         for data in rest:
@@ -200,7 +206,7 @@ def stopping() -> Problem:
 
 def send_now(send: Send, message: Message) -> bool:
     """Sends if that needs no waiting; tells whether it was sent."""
-    steps: Steps = send(message).__await__()
+    steps = steps_of(send(message))
     try:
         steps.send(None)
     except StopIteration:
@@ -211,18 +217,3 @@ def send_now(send: Send, message: Message) -> bool:
 
 def _body(data: bytes) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": True}
-
-
-@types.coroutine
-def _resumed(steps: Steps, waiting: object) -> Generator[Any, Any, None]:
-    """Runs on, in the current task, what was begun outside of it and waits for `waiting`."""
-    try:
-        while True:
-            try:
-                value = yield waiting
-            except BaseException as error:
-                waiting = steps.throw(error)
-            else:
-                waiting = steps.send(value)
-    except StopIteration:
-        return

@@ -11,7 +11,7 @@ from penstock.model.v1 import model_pb2 as pb
 from penstock.model.v1 import model_service_pb2 as service_pb
 from penstock.model.v1 import model_service_pb2_grpc as service_grpc
 
-from services.errors import DeadlineExceeded
+from services.errors import DeadlineExceeded, Unavailable
 from services.model import convert
 from services.model.catalog import Catalog
 from services.model.names import parse_config_name, parse_model_name
@@ -19,7 +19,7 @@ from services.model.records import Model
 from services.model.reports import Reports
 from services.model.sources import SourcePolicy
 from services.model.watches import HEARTBEAT_S, Watches
-from services.rpc.access import Role, endless, principal, requires
+from services.rpc.access import Role, draining, principal, requires
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -155,7 +155,6 @@ class ModelServicer(service_grpc.ModelServiceServicer):
         """Tells how the platform stands."""
         return convert.services_proto(await self._reports.services(), self._version)
 
-    @endless
     @requires(Role.USER)
     async def WatchModels(
         self, request: service_pb.WatchModelsRequest, context: Context
@@ -163,9 +162,11 @@ class ModelServicer(service_grpc.ModelServiceServicer):
         """Streams the catalogue."""
         whole = _sees_whole()
         kinds = convert.kinds(request.kinds)
-        async with aclosing(self._watches.watch(kinds, request.resume_sequence)) as events:
+        events = self._watches.watch(kinds, request.resume_sequence, end=draining())
+        async with aclosing(events):
             async for event in events:
                 yield convert.event_proto(event, whole=whole, heartbeat_s=self._heartbeat_s)
+        raise Unavailable("The server is shutting down. Watch again.", retry_after_s=1)
 
     @requires(Role.SERVICE)
     async def ReportModelState(

@@ -85,6 +85,19 @@ class ChangeFeed:
                     await self._advanced.wait()
         return self.latest > after
 
+    async def wait_until(self, after: int, timeout_s: float, end: asyncio.Event) -> bool:
+        """Waits as `wait` does, but no longer than until the end."""
+        tasks = [
+            asyncio.ensure_future(self.wait(after, timeout_s)),
+            asyncio.ensure_future(end.wait()),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return self.latest > after
+
 
 class Watches:
     """Streams the catalogue to any number of watchers."""
@@ -103,18 +116,27 @@ class Watches:
         self._max_lag = max_lag
 
     async def watch(
-        self, kinds: Sequence[ModelKind] = (), resume_sequence: int = 0
+        self,
+        kinds: Sequence[ModelKind] = (),
+        resume_sequence: int = 0,
+        *,
+        end: asyncio.Event | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
-        """Streams a snapshot, or the changes since `resume_sequence`, then changes, for ever."""
+        """Streams a snapshot, or the changes since `resume_sequence`, then changes, until the end.
+
+        It ends between two words only: a word that is on its way to the watcher arrives.
+        """
+        end = end or asyncio.Event()
         position: int | None = resume_sequence or None
         silent_since = _now()
-        while True:
+        while not end.is_set():
             events, position = await self._read(kinds, position)
             for event in events:
                 yield event
                 silent_since = _now()
             remaining = silent_since + self._heartbeat_s - _now()
-            if not await self._feed.wait(position, max(remaining, 0.0)):
+            changed = await self._feed.wait_until(position, max(remaining, 0.0), end)
+            if not changed and not end.is_set():
                 yield Heartbeat(position)
                 silent_since = _now()
 

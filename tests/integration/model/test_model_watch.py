@@ -231,14 +231,22 @@ async def test_a_slow_reader_costs_nothing_and_gets_a_snapshot(store):
 
 
 async def test_a_drain_ends_watches_at_once(service):
-    watch = Watch(service.stub("user"))
-    await watch.next()
-    began = time.monotonic()
-    await service.server.stop()
-    assert time.monotonic() - began < 1
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+    watches = [Watch(service.stub("user")) for _ in range(10)]
+    for watch in watches:
         await watch.next()
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    # Some have a word on its way, and some have left, just as the drain begins.
+    request = DeployRequest("a", "/w", ModelKind.CHAT)
+    deploying = asyncio.create_task(service.catalog.deploy(request))
+    await watches[0].__aexit__()
+    await deploying
+    began = time.monotonic()
+    await service.server.stop(30)
+    assert time.monotonic() - began < 5
+    for watch in watches[1:]:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:  # noqa: PT012
+            while True:
+                await watch.next()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_many_watchers(service, weights):
