@@ -31,6 +31,10 @@ $(VENV)/.dev: $(VENV)/.runtime
 	$(UV_INSTALL) --group dev
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.dev
+	$(UV_INSTALL) --group bench
+	@touch $@
+
 $(CLIENTS)/.python: $(VENV)/.torch tests/e2e/clients.txt
 	@mkdir -p $(CLIENTS)
 	set -e; grep -v '^#' tests/e2e/clients.txt | while read -r name requirement; do \
@@ -73,7 +77,7 @@ released: $(VENV)/.dev ## Makes the present protos the ones that must not break:
 golden: $(VENV)/.dev ## Rewrites the golden files; look at the diff.
 	$(PY) -m pytest tests/golden --update-golden
 
-bench: $(VENV)/.dev ## Measures the edge beside its references.
+bench: $(VENV)/.bench ## Measures the edge beside its references.
 	$(PY) -m benchmarks $(ARGS)
 
 starter-chat: $(VENV)/.dev ## Rebuilds the starter chat model from nothing (hours).
