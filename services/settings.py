@@ -106,7 +106,10 @@ def _complete(settings: Settings) -> Settings:
     if auth.token_file == Path():
         auth = replace(auth, token_file=services.data_dir / "tokens.json")
     if not api.models and _STARTER.is_dir():
-        starter = ModelSettings(path=_STARTER, type="chat", aliases=("default",))
+        # So small a model wanders at a temperature of 1.
+        starter = ModelSettings(
+            path=_STARTER, type="chat", default_temperature=0.3, aliases=("default",)
+        )
         api = replace(api, models={_STARTER_ID: starter})
 
     def complete(service: _S, name: ServiceName) -> _S:
