@@ -1,0 +1,1 @@
+"""The recipe of penstock-starter: data, tokenizer, training and exam, from nothing."""

@@ -1,0 +1,1 @@
+"""Skills: one module per family, each generating examples from a source of random material."""

@@ -1,0 +1,163 @@
+"""Trains penstock-starter from nothing, or goes on from the last checkpoint.
+
+python -m starters.chat.recipe.train
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import itertools
+import multiprocessing as mp
+import queue
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import astuple
+from pathlib import Path
+from typing import Final
+
+import torch
+from tokenizers import Tokenizer
+
+from starters.chat.recipe import tokenizer as bpe
+from starters.chat.recipe.batches import Batch, Encoder, batch
+from starters.chat.recipe.curriculum import SCHEDULE, SEED, Schedule
+from starters.chat.recipe.export import export
+from starters.chat.recipe.network import Network
+
+HERE: Final = Path(__file__).parent.parent
+WORK: Final = HERE / ".work"
+MODEL: Final = HERE / "model"
+_MATRIX_RATE: Final = 0.02
+_OTHER_RATE: Final = 0.003
+_SAVE_EVERY: Final = 200
+_TELL_EVERY: Final = 20
+
+
+def _produce(path: str, first: int, made: mp.Queue[Batch]) -> None:
+    """Packs batches ahead of the training, for as long as that lives."""
+    torch.set_num_threads(1)
+    made.cancel_join_thread()  # what nobody reads any more must not keep this process alive
+    encoder = Encoder(Tokenizer.from_file(path))
+    parent = mp.parent_process()
+    for step in itertools.count(first):
+        packed = batch(encoder, step)
+        while True:
+            if parent is None or not parent.is_alive():
+                return
+            try:
+                made.put(packed, timeout=10)
+                break
+            except queue.Full:
+                continue
+
+
+def keep_memory() -> None:
+    """Tells glibc to keep freed memory: fresh pages for each large tensor cost time."""
+    if sys.platform == "linux":
+        allocator = ctypes.CDLL(None)
+        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**27)):  # mmap max, trim, top pad
+            allocator.mallopt(option, value)
+
+
+def optimizers(network: Network) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for the embedding and the norms."""
+    matrices = [p for layer in network.layers for p in layer.parameters() if p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in network.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(matrices, lr=_MATRIX_RATE, momentum=0.95, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=_OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
+
+
+def _tokenizer() -> Tokenizer:
+    path = WORK / "tokenizer.json"
+    if not path.exists():
+        bpe.save(bpe.train(), WORK)
+    return Tokenizer.from_file(str(path))
+
+
+class Training:
+    """A run: the network, its optimizers and how far it is."""
+
+    def __init__(self) -> None:
+        WORK.mkdir(exist_ok=True)
+        self.tokenizer = _tokenizer()
+        torch.manual_seed(SEED)
+        self.network = Network()
+        self.optimizers = optimizers(self.network)
+        self.done = 0
+        self._checkpoint = WORK / "checkpoint.pt"
+        if self._checkpoint.exists():
+            self._resume()
+
+    def _resume(self) -> None:
+        state = torch.load(self._checkpoint)
+        self.network.load_state_dict(state["network"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        self.done = state["done"]
+
+    def save(self) -> None:
+        """Writes a checkpoint, and the model so far."""
+        draft = self._checkpoint.with_suffix(".draft")
+        kept = [optimizer.state_dict() for optimizer in self.optimizers]
+        torch.save(
+            {"network": self.network.state_dict(), "optimizers": kept, "done": self.done}, draft
+        )
+        draft.replace(self._checkpoint)
+        export(self.network, self.tokenizer, WORK / "exported")
+
+    def _batches(self) -> Iterator[Batch]:
+        made: mp.Queue[Batch] = mp.Queue(8)
+        arguments = (str(WORK / "tokenizer.json"), self.done, made)
+        mp.Process(target=_produce, args=arguments, daemon=True).start()
+        while True:
+            yield made.get(timeout=600)
+
+    def run(self, schedule: Schedule, *, compiled: bool = True) -> None:
+        """Trains to the end of the schedule, with a checkpoint every so often."""
+        forward = torch.compile(self.network, dynamic=False) if compiled else self.network
+        began, tokens, losses = time.monotonic(), 0, list[float]()
+        for packed in self._batches():
+            for optimizer, rate in zip(self.optimizers, (_MATRIX_RATE, _OTHER_RATE), strict=True):
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * schedule.rate(self.done)
+            loss = forward(*map(torch.from_numpy, astuple(packed)))
+            loss.backward()
+            for optimizer in self.optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            self.done += 1
+            tokens += packed.tokens.size
+            losses.append(loss.item())
+            if self.done % _TELL_EVERY == 0:
+                speed = tokens / (time.monotonic() - began)
+                mean = sum(losses) / len(losses)
+                print(f"{time.strftime('%H:%M:%S')} step {self.done} loss {mean:.4f} "
+                      f"tokens/s {speed:.0f}", flush=True)  # fmt: skip
+                began, tokens, losses = time.monotonic(), 0, []
+            if self.done % _SAVE_EVERY == 0 or self.done >= schedule.total:
+                self.save()
+            if self.done >= schedule.total:
+                return
+
+
+def main() -> None:
+    """Runs the recipe."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=MODEL)
+    parser.add_argument("--eager", action="store_true", help="do not compile the network")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    keep_memory()
+    training = Training()
+    training.run(SCHEDULE, compiled=not chosen.eager)
+    export(training.network, training.tokenizer, chosen.output)
+
+
+if __name__ == "__main__":
+    main()
