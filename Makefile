@@ -81,6 +81,7 @@ bench: $(VENV)/.bench ## Measures the edge beside its references.
 	$(PY) -m benchmarks $(ARGS)
 
 starter-chat: $(VENV)/.dev ## Rebuilds the starter chat model from nothing (hours).
+	rm -rf starters/chat/.work
 	$(PY) -m starters.chat.recipe.train
 
 starter-exam: $(VENV)/.dev ## Examines the starter chat model.

@@ -116,14 +116,15 @@ def table(results: list[Result]) -> str:
 
 
 def main() -> None:
-    """Runs the exam and prints a table; fails where a skill stays under the mark."""
+    """Runs the exam, prints a table and names the skills that stay below the mark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=MODEL)
-    parser.add_argument("--count", type=int, default=200, help="instances a skill")
+    parser.add_argument("--count", type=int, default=100, help="instances a skill")
     parser.add_argument("--skills", nargs="*", default=list(SKILLS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--show", type=int, default=0, help="wrong answers to show a skill")
     parser.add_argument("--mark", type=float, default=0.9, help="the share that passes")
+    parser.add_argument("--strict", action="store_true", help="fail where a skill stays below")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     results: list[Result] = []
@@ -137,7 +138,9 @@ def main() -> None:
     print(table(results))
     below = [r.skill for r in results if r.share < chosen.mark]
     if below:
-        raise SystemExit(f"below {chosen.mark:.0%}: {', '.join(below)}")
+        print(f"\nBelow {chosen.mark:.0%}: {', '.join(below)}")
+        if chosen.strict:
+            raise SystemExit(1)
 
 
 if __name__ == "__main__":

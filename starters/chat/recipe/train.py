@@ -119,6 +119,8 @@ class Training:
 
     def run(self, schedule: Schedule, *, compiled: bool = True) -> None:
         """Trains to the end of the schedule, with a checkpoint every so often."""
+        if self.done >= schedule.total:
+            return
         forward = torch.compile(self.network, dynamic=False) if compiled else self.network
         began, tokens, losses = time.monotonic(), 0, list[float]()
         for packed in self._batches():

@@ -13,6 +13,7 @@ from starters.chat.recipe.curriculum import SKILLS, draw
 from starters.chat.recipe.exam import instances, prompt, right
 from starters.chat.recipe.rendering import render
 from starters.chat.recipe.skills.grounded import NO_ANSWER
+from starters.chat.recipe.skills.showcase import QUESTIONS
 from starters.chat.recipe.skills.tools import calls_in
 from starters.chat.recipe.source import Source, is_held_out
 
@@ -52,6 +53,11 @@ def test_no_instance_is_in_both_training_and_exam(skill: str) -> None:
     examined = {example.instance for example in instances(skill, 100)}
     assert all(is_held_out(instance) for instance in examined)
     assert trained.isdisjoint(examined)
+
+
+@EVERY_SKILL
+def test_the_exam_never_asks_what_the_showcase_trains(skill: str) -> None:
+    assert QUESTIONS.isdisjoint(example.instance for example in instances(skill, 100))
 
 
 @pytest.mark.parametrize("kind", ["name", "surname", "place", "made_up"])
