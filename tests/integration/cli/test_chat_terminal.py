@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ class Terminal:
         self._seen = 0
         self._pid, self._master = pty.fork()
         if self._pid == 0:
+            # Whoever runs the tests in the background may have had Ctrl-C ignored.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             environment = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
             environment |= {"PYTHONPATH": ":".join(filter(None, sys.path)), "TERM": "xterm"}
             os.execve(sys.executable, [sys.executable, "-m", "services.cli", *words], environment)
