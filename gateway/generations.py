@@ -1,19 +1,19 @@
 """Runs generations for every dialect: whole answers by RPC, streams by the step stream."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from penstock.inference.v1 import inference_service_pb2 as inference_pb2
 from starlette.types import Receive, Send
 
 from gateway.bodies import disconnected
-from gateway.clients import Clients, ask
+from gateway.clients import Clients, Method, ask
 from gateway.context import RequestContext
 from gateway.settings import Settings
 from gateway.steps import TextRequest
 from gateway.streams import Renderer, stream
 
+Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
 
@@ -33,16 +33,7 @@ class Generations:
             ProblemError: it failed.
             ClientGoneError: the client left.
         """
-        return await self._watched(
-            receive,
-            lambda gone: ask(
-                self._clients.inference.Chat,
-                request,
-                context,
-                timeout_s=self._settings.request_timeout_s,
-                gone=gone,
-            ),
-        )
+        return await self._whole(self._clients.inference.Chat, request, context, receive)
 
     async def complete(
         self, request: inference_pb2.CompleteRequest, context: RequestContext, receive: Receive
@@ -53,16 +44,7 @@ class Generations:
             ProblemError: it failed.
             ClientGoneError: the client left.
         """
-        return await self._watched(
-            receive,
-            lambda gone: ask(
-                self._clients.inference.Complete,
-                request,
-                context,
-                timeout_s=self._settings.request_timeout_s,
-                gone=gone,
-            ),
-        )
+        return await self._whole(self._clients.inference.Complete, request, context, receive)
 
     async def stream(
         self,
@@ -89,11 +71,17 @@ class Generations:
             slow_reader_s=settings.slow_reader_s,
         )
 
-    async def _watched(
-        self, receive: Receive, run: Callable[[asyncio.Future[None]], Awaitable[Answer]]
+    async def _whole(
+        self,
+        method: Method[Request, Answer],
+        request: Request,
+        context: RequestContext,
+        receive: Receive,
     ) -> Answer:
         gone = asyncio.get_running_loop().create_task(disconnected(receive))
         try:
-            return await run(gone)
+            return await ask(
+                method, request, context, timeout_s=self._settings.request_timeout_s, gone=gone
+            )
         finally:
             gone.cancel()

@@ -12,17 +12,16 @@ import orjson
 from penstock.inference.v1 import event_pb2
 
 from gateway.dialects.openai import fields, schema, translate
-from gateway.dialects.openai.answers import chat_logprobs, finish_reason, seconds, usage
-from gateway.dialects.openai.envelope import error_frame
+from gateway.dialects.openai.answers import chat_logprobs, finish_reason
+from gateway.dialects.openai.chunk_stream import ChunkStream
 from gateway.dialects.openai.fields import Spelling
-from gateway.errors import Problem
-from gateway.sse import DONE, line_safe
+from gateway.sse import line_safe
 from gateway.steps import Update
 
 _ROLE = b'{"role":"assistant","content":"","refusal":null}'
 
 
-class ChatStream:
+class ChatStream(ChunkStream):
     """One stream: state, no I/O."""
 
     def __init__(
@@ -35,17 +34,17 @@ class ChatStream:
         legacy_functions: bool = False,
         spelling: Spelling | None = None,
     ) -> None:
-        self.finished = False
-        self._model = model
-        self._spelling = spelling
+        super().__init__(
+            "chat.completion.chunk",
+            model,
+            text_head=b'{"index":0,"delta":{"content":',
+            text_tail=b'},"logprobs":null,"finish_reason":null}]',
+            include_usage=include_usage,
+            scored=scored,
+            spelling=spelling,
+        )
         self._choices = choices
-        self._include_usage = include_usage
-        self._scored = scored
         self._legacy_functions = legacy_functions
-        self._head = b""
-        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._text_head = b""
-        self._text_tail = b'},"logprobs":null,"finish_reason":null}]' + self._tail
 
     @classmethod
     def of(cls, body: schema.ChatCompletionRequest) -> "ChatStream":
@@ -58,10 +57,6 @@ class ChatStream:
             legacy_functions=bool(body.functions),
             spelling=fields.chat_spelling(body),
         )
-
-    def text(self, text: str) -> bytes:
-        """Makes the frame of text added to choice 0."""
-        return self._text_head + line_safe(orjson.dumps(text)) + self._text_tail
 
     def feed(self, update: Update) -> Sequence[bytes]:
         """Makes the frames of any other update."""
@@ -79,23 +74,8 @@ class ChatStream:
             return self._done(event.done)
         return ()
 
-    def fail(self, problem: Problem) -> bytes:
-        """Makes the frame of a failure."""
-        self.finished = True
-        return error_frame(problem if self._spelling is None else self._spelling(problem))
-
     def _started(self, started: event_pb2.Started) -> Sequence[bytes]:
-        head = orjson.dumps(
-            {
-                "id": started.id,
-                "object": "chat.completion.chunk",
-                "created": seconds(started.create_time),
-                "model": self._model,
-                "system_fingerprint": started.fingerprint,
-            }
-        )
-        self._head = b"data: " + head[:-1] + b',"choices":['
-        self._text_head = self._head + b'{"index":0,"delta":{"content":'
+        self._start(started)
         return [self._frame(index, _ROLE) for index in range(self._choices)]
 
     def _delta(self, delta: event_pb2.Delta) -> Sequence[bytes]:
@@ -139,13 +119,6 @@ class ChatStream:
     def _finished(self, finished: event_pb2.Finished) -> Sequence[bytes]:
         word = finish_reason(finished.reason, self._legacy_functions)
         return (self._frame(finished.index, b"{}", finish=b'"' + word.encode() + b'"'),)
-
-    def _done(self, done: event_pb2.Done) -> Sequence[bytes]:
-        self.finished = True
-        if not self._include_usage:
-            return (DONE,)
-        counts = msgspec.json.encode(usage(done.usage))
-        return (self._head + b'],"usage":' + counts + b"}\n\n", DONE)
 
     def _frame(
         self, index: int, delta: bytes, *, logprobs: bytes = b"null", finish: bytes = b"null"

@@ -7,15 +7,14 @@ import orjson
 from penstock.inference.v1 import event_pb2
 
 from gateway.dialects.openai import fields, schema, translate
-from gateway.dialects.openai.answers import TextLogprobs, finish_reason, seconds, usage
-from gateway.dialects.openai.envelope import error_frame
+from gateway.dialects.openai.answers import TextLogprobs, finish_reason
+from gateway.dialects.openai.chunk_stream import ChunkStream
 from gateway.dialects.openai.fields import Spelling
-from gateway.errors import Problem
-from gateway.sse import DONE, line_safe
+from gateway.sse import line_safe
 from gateway.steps import Update
 
 
-class CompletionStream:
+class CompletionStream(ChunkStream):
     """One stream: state, no I/O."""
 
     def __init__(
@@ -26,16 +25,16 @@ class CompletionStream:
         scored: bool = False,
         spelling: Spelling | None = None,
     ) -> None:
-        self.finished = False
-        self._model = model
-        self._spelling = spelling
-        self._include_usage = include_usage
-        self._scored = scored
+        super().__init__(
+            "text_completion",
+            model,
+            text_head=b'{"text":',
+            text_tail=b',"index":0,"logprobs":null,"finish_reason":null}]',
+            include_usage=include_usage,
+            scored=scored,
+            spelling=spelling,
+        )
         self._logprobs: dict[int, TextLogprobs] = {}
-        self._head = b""
-        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._text_head = b""
-        self._text_tail = b',"index":0,"logprobs":null,"finish_reason":null}]' + self._tail
 
     @classmethod
     def of(cls, body: schema.CompletionRequest) -> "CompletionStream":
@@ -46,10 +45,6 @@ class CompletionStream:
             scored=body.logprobs is not None,
             spelling=fields.completion_spelling(body),
         )
-
-    def text(self, text: str) -> bytes:
-        """Makes the frame of text added to choice 0."""
-        return self._text_head + line_safe(orjson.dumps(text)) + self._text_tail
 
     def feed(self, update: Update) -> Sequence[bytes]:
         """Makes the frames of any other update."""
@@ -66,24 +61,6 @@ class CompletionStream:
             return self._done(event.done)
         return ()
 
-    def fail(self, problem: Problem) -> bytes:
-        """Makes the frame of a failure."""
-        self.finished = True
-        return error_frame(problem if self._spelling is None else self._spelling(problem))
-
-    def _start(self, started: event_pb2.Started) -> None:
-        head = orjson.dumps(
-            {
-                "id": started.id,
-                "object": "text_completion",
-                "created": seconds(started.create_time),
-                "model": self._model,
-                "system_fingerprint": started.fingerprint,
-            }
-        )
-        self._head = b"data: " + head[:-1] + b',"choices":['
-        self._text_head = self._head + b'{"text":'
-
     def _delta(self, delta: event_pb2.Delta) -> Sequence[bytes]:
         if not self._scored:
             if not delta.text:
@@ -96,13 +73,6 @@ class CompletionStream:
         state = self._logprobs.setdefault(delta.index, TextLogprobs())
         logprobs = msgspec.json.encode(state.feed(delta.logprobs))
         return (self._frame(delta.text, delta.index, logprobs=logprobs),)
-
-    def _done(self, done: event_pb2.Done) -> Sequence[bytes]:
-        self.finished = True
-        if not self._include_usage:
-            return (DONE,)
-        counts = msgspec.json.encode(usage(done.usage))
-        return (self._head + b'],"usage":' + counts + b"}\n\n", DONE)
 
     def _frame(
         self, text: str, index: int, *, logprobs: bytes = b"null", finish: bytes = b"null"
