@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib.util
+import sqlite3
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -85,6 +86,17 @@ async def test_opening_at_once(database_url):
         assert len(await tx.entries()) == 1
     for store in stores:
         await store.aclose()
+
+
+async def test_opening_waits_for_a_writer_of_a_new_file(tmp_path):
+    path = tmp_path / "model.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # before the write-ahead log is on, this locks all out
+        opening = asyncio.create_task(SqlStore.open(f"sqlite:///{path}"))
+        await asyncio.wait([opening], timeout=0.3)
+        assert not opening.done()
+        other.execute("ROLLBACK")
+        await (await opening).aclose()
 
 
 async def test_a_failed_transaction_leaves_nothing(store):
