@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from starters.chat.recipe.curriculum import SEED, SHORT, Rows, draw, rows_of, shares
+from starters.chat.recipe.curriculum import SEED, Rows, draw, rows_of, shares
 from starters.chat.recipe.rendering import render
 from starters.chat.recipe.tokenizer import END, START
 
 Ints = NDArray[np.int64]
-# The share of positions that carry loss, at most; a fixed number keeps the compiled shapes fixed.
-_SUPERVISED: Final = 0.3
 _MISSES: Final = 40
 
 
@@ -65,7 +63,7 @@ def batch(encoder: Encoder, step: int) -> Batch:
     """Draws conversations until the rows are full; each goes where it leaves the least room."""
     rows = rows_of(step)
     rng = Random(f"{SEED} {step}")
-    mixture = shares(step, long=rows is not SHORT)
+    mixture = shares(step, rows)
     names, weights = tuple(mixture), tuple(mixture.values())
     tokens = np.zeros((rows.count, rows.length), np.int64)
     owner = np.zeros_like(tokens)
@@ -104,7 +102,7 @@ def _filled(
     target: list[int],
 ) -> tuple[Ints, Ints, NDArray[np.float32]]:
     """Cuts or fills the supervised positions to their fixed number."""
-    room = int(rows.count * rows.length * _SUPERVISED)
+    room = int(rows.count * rows.length * rows.supervised)
     kept = sorted(rng.sample(range(len(at)), room)) if len(at) > room else range(len(at))
     where, what = np.zeros(room, np.int64), np.zeros(room, np.int64)
     weight = np.zeros(room, np.float32)

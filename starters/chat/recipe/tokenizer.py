@@ -10,7 +10,7 @@ from typing import Final
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from starters.chat.recipe.curriculum import SEED, draw, shares
+from starters.chat.recipe.curriculum import SEED, draw, rows_of, shares
 from starters.chat.recipe.rendering import TEMPLATE, render
 
 VOCABULARY: Final = 3072
@@ -31,14 +31,14 @@ PIECES: Final = (
     r"'(?:s|t|re|ve|m|ll|d)\b| ?\p{Ll}+|\p{Lu}+(?!\p{Ll})|\p{Lu}\p{Ll}*|\p{N}"
     r"| ?[\p{Lo}\p{Lm}\p{Lt}\p{M}]+| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+|\s+(?=\s)|\s"
 )
-_SAMPLES: Final = 60_000
+_SAMPLES: Final = 40_000
 
 
 def _texts() -> Iterator[str]:
     rng = Random(f"{SEED} tokenizer")
-    mixture = shares(0, long=True)
-    names, weights = tuple(mixture), tuple(mixture.values())
-    for name in rng.choices(names, weights, k=_SAMPLES):
+    for step in range(_SAMPLES):
+        mixture = shares(0, rows_of(step))
+        name = rng.choices(tuple(mixture), tuple(mixture.values()))[0]
         example = draw(name, rng, held_out=False)
         yield render(example.messages, example.tools)
 

@@ -66,7 +66,7 @@ def lookup(source: Source) -> Example:
     )
     listed = source.pick(("\n", "\n", ", ", " ")).join(shape.format(*p) for p in pairs.items())
     asks = source.pick(("What is {}?", "{}?", "Tell me {}.", "What is the value of {}?", "{}"))
-    keys = source.some(tuple(pairs), source.integer(1, min(5, len(pairs))))
+    keys = source.some(tuple(pairs), source.integer(1, min(7, len(pairs))))
     turns: list[Message] = []
     for key in keys:
         turns += [user(asks.format(key)), assistant(capitalised(pairs[key]) + ".")]

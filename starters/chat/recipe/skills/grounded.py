@@ -267,18 +267,33 @@ def long_context(source: Source) -> Example:
 
 def several_questions(source: Source) -> Example:
     """One context, then several questions about it, one a turn."""
-    known = [statement(source) for _ in range(source.integer(2, 6))]
-    known += _distractors(source, known[0], source.integer(0, 2))
-    source.rng.shuffle(known)
-    context = _join(source, [each.sentence for each in known])
+    return _several(source, source.integer(2, 6), source.integer(0, 2))
+
+
+def many_questions(source: Source) -> Example:
+    """The same over a long context: dense practice in finding."""
+    return _several(source, source.integer(5, 9), source.integer(2, 16))
+
+
+def _several(source: Source, asked: int, beside: int) -> Example:
+    known = [statement(source) for _ in range(asked)]
+    stated = known + _distractors(source, known[0], beside)
+    source.rng.shuffle(stated)
+    context = _join(source, [each.sentence for each in stated])
     turns: list[Message] = []
-    for each in source.some(known, source.integer(2, min(5, len(known)))):
-        asked, answer = each.ask(source), each.sentence
-        if source.chance(0.15):
-            asked, answer = statement(source).ask(source), NO_ANSWER
-        turns += [user(asked), assistant(answer)]
-    if source.chance(0.5):
-        turns[0] = user(f"{source.pick(('Context: ', ''))}{context}\n{turns[0]['content']}")
-        return Example(turns, key=context + turns[-2]["content"])
-    instruction = source.pick((_expert(source), *_HELPERS)) + "\n\n" + context
-    return Example([system(instruction), *turns], key=context + turns[-2]["content"])
+    head: list[Message] = []
+    follow = "{}"
+    for each in source.some(known, source.integer(2, asked)):
+        question, answer = each.ask(source), each.sentence
+        if source.chance(0.2):
+            question, answer = statement(source).ask(source), NO_ANSWER
+        if turns:
+            turns += [user(follow.format(question)), assistant(answer)]
+            continue
+        problem = _Problem(context, question, answer)
+        instruction, first = source.pick(_LAYOUTS)(source, problem)
+        head = [system(instruction)] if instruction else []
+        turns = [user(first), assistant(answer)]
+        if first.startswith("Query: ") and source.chance(0.7):
+            follow = first.replace(question, "{}")
+    return Example([*head, *turns], key=context + turns[-2]["content"])

@@ -1,4 +1,4 @@
-"""Small orders: repeat, count, spell, list, and short poems."""
+"""Small orders: repeat, count, list, and short poems."""
 
 from __future__ import annotations
 
@@ -135,12 +135,6 @@ def _count(source: Source) -> tuple[str, str]:
     return asked, ", ".join(str(n) for n in range(start, end + 1)) + "."
 
 
-def _spell(source: Source) -> tuple[str, str]:
-    word = source.pick((source.pick(words.NOUNS), source.made_up(), source.name()))
-    asked = source.pick(("Spell {}.", "Spell the word {}.", "How do you spell {}?", "spell {}"))
-    return asked.format(word), "-".join(word.upper()) + "."
-
-
 def _list(source: Source) -> tuple[str, str]:
     topic = source.pick(tuple(_LISTS))
     items = _LISTS[topic]
@@ -214,7 +208,6 @@ _ORDERS: Final[tuple[Callable[[Source], tuple[str, str]], ...]] = (
     _echo,
     _echo,
     _count,
-    _spell,
     _list,
     _poem,
     _opposite,

@@ -55,6 +55,14 @@ class Call:
         return self.tool["function"]["name"]
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A tool as the prompt declares it, and what makes requests for it."""
+
+    tool: Tool
+    ask: Callable[[Source], Call]
+
+
 _P = Parameter
 _PRIORITIES: Final = ("low", "medium", "high")
 _PARAMETERS: Final[dict[str, Parameter]] = {
@@ -233,17 +241,20 @@ def _declare(
     return {"type": "function", "function": function}
 
 
-def _known(source: Source) -> Call:
+def _known(source: Source) -> Offer:
     family = source.pick(FAMILIES)
     named: list[tuple[str, Parameter]] = []
     for parameter in family.parameters:
         taken = {key for key, _ in named}
         named.append((source.pick([n for n in parameter.names if n not in taken]), parameter))
-    values = [parameter.make(source) for _, parameter in named]
     description = source.pick(family.descriptions) if source.chance(0.85) else ""
     tool = _declare(source, source.pick(family.names), description, named)
-    request = source.pick(family.asks).format(*map(_said, values))
-    return Call(tool, request, dict(zip((key for key, _ in named), values, strict=True)))
+
+    def ask(source: Source) -> Call:
+        values = {key: parameter.make(source) for key, parameter in named}
+        return Call(tool, source.pick(family.asks).format(*map(_said, values.values())), values)
+
+    return Offer(tool, ask)
 
 
 def _joined(source: Source, verb: str, noun: str) -> str:
@@ -258,7 +269,7 @@ def _joined(source: Source, verb: str, noun: str) -> str:
     )
 
 
-def _invented(source: Source) -> Call:
+def _invented(source: Source) -> Offer:
     """A tool nobody has seen: the request names the act and each argument."""
     verb = source.pick(words.VERBS) if source.chance(0.75) else source.made_up()
     noun = source.pick(words.NOUNS) if source.chance(0.6) else source.made_up()
@@ -267,14 +278,23 @@ def _invented(source: Source) -> Call:
         key = source.pick((source.pick(words.NOUNS), source.pick(words.NOUNS), source.made_up()))
         if key not in (noun, *(k for k, _ in named)):
             named.append((key, source.pick(_KINDS)))
-    values = {key: parameter.make(source) for key, parameter in named}
-    listed = [
-        source.pick(("{} {}", "{} {}", "the {} {}", "{}: {}", "{} = {}")).format(k, _said(v))
-        for k, v in values.items()
-    ]
-    joined = (
-        " and ".join((", ".join(listed[:-1]), listed[-1])) if len(listed) > 1 else "".join(listed)
-    )
+    description = source.pick((f"{verb.capitalize()} the {noun}", f"{verb} a {noun}", ""))
+    tool = _declare(source, _joined(source, verb, noun), description, named)
+
+    def ask(source: Source) -> Call:
+        values = {key: parameter.make(source) for key, parameter in named}
+        asked = _request(source, verb, noun, values)
+        return Call(tool, asked[:1].upper() + asked[1:], values)
+
+    return Offer(tool, ask)
+
+
+def _request(source: Source, verb: str, noun: str, values: Arguments) -> str:
+    if not values:
+        return f"Please {verb} the {noun}."
+    shapes = ("{} {}", "{} {}", "the {} {}", "{}: {}", "{} = {}")
+    listed = [source.pick(shapes).format(key, _said(value)) for key, value in values.items()]
+    joined = " and ".join((", ".join(listed[:-1]), listed[-1])) if len(listed) > 1 else listed[0]
     request = source.pick(
         (
             "{v} the {n} with {a}.",
@@ -285,12 +305,14 @@ def _invented(source: Source) -> Call:
             "I want to {v} the {n} with {a}.",
         )
     )
-    asked = request.format(v=verb, n=noun, a=joined) if listed else f"Please {verb} the {noun}."
-    description = source.pick((f"{verb.capitalize()} the {noun}", f"{verb} a {noun}", ""))
-    tool = _declare(source, _joined(source, verb, noun), description, named)
-    return Call(tool, asked[:1].upper() + asked[1:], values)
+    return request.format(v=verb, n=noun, a=joined)
+
+
+def offer(source: Source) -> Offer:
+    """A tool: one of a known kind, or one that nobody has seen."""
+    return _known(source) if source.chance(0.6) else _invented(source)
 
 
 def call(source: Source) -> Call:
     """A tool, and a request that needs it."""
-    return _known(source) if source.chance(0.6) else _invented(source)
+    return offer(source).ask(source)

@@ -12,7 +12,7 @@ from starters.chat.recipe.skills.facts import fact
 from starters.chat.recipe.skills.smalltalk import NEEDS_TOOL, STYLES, chat, identity
 from starters.chat.recipe.skills.statements import capitalised, rough
 from starters.chat.recipe.skills.stories import any_story
-from starters.chat.recipe.skills.toolbox import SUMS, Arguments, Call, call
+from starters.chat.recipe.skills.toolbox import SUMS, Arguments, Call, Offer, call, offer
 from starters.chat.recipe.source import Source
 
 
@@ -75,13 +75,20 @@ def _signs(tool: Tool) -> set[str]:
     return {name, function.get("description", name), *sums}
 
 
+def _others(source: Source, tools: list[Tool], count: int) -> list[Offer]:
+    """Tools that no request for the given ones could mean."""
+    taken = {word for tool in tools for word in _signs(tool)}
+    found: list[Offer] = []
+    while len(found) < count:
+        other = offer(source)
+        if taken.isdisjoint(_signs(other.tool)):
+            taken |= _signs(other.tool)
+            found.append(other)
+    return found
+
+
 def _distinct(source: Source, first: Call, count: int) -> list[Tool]:
-    tools = [first.tool]
-    while len(tools) <= count:
-        other = call(source).tool
-        taken = {word for t in tools for word in _signs(t)}
-        if taken.isdisjoint(_signs(other)):
-            tools.append(other)
+    tools = [first.tool, *(other.tool for other in _others(source, [first.tool], count))]
     source.rng.shuffle(tools)
     return tools
 
@@ -98,20 +105,18 @@ def choice(source: Source) -> Example:
     return _example(source, asked, _distinct(source, asked, source.pick((1, 1, 2, 3))))
 
 
+def _both(source: Source, first: Call, second: Call) -> str:
+    joint = source.pick((" and then ", ". Also, ", ", and "))
+    return first.request.rstrip(".?") + joint + second.request
+
+
 def parallel(source: Source) -> Example:
     """Two requests in one message, two calls in one turn."""
     first = call(source)
-    tools = _distinct(source, first, 1)
-    second = call(source)
-    while second.name == first.name:
-        second = call(source)
+    second = _others(source, [first.tool], 1)[0].ask(source)
     tools = [first.tool, second.tool]
     source.rng.shuffle(tools)
-    joined = (
-        first.request.rstrip(".?")
-        + source.pick((" and then ", ". Also, ", ", and "))
-        + second.request
-    )
+    joined = _both(source, first, second)
     accept = "\n".join(written(c.name, c.arguments) for c in (first, second))
     return Example(
         [*_opening(source), user(joined), _called(first, second)], tools, (accept,), "call", joined
@@ -230,3 +235,28 @@ def after_result(source: Source) -> Example:
         "call",
         again.name + again.request,
     )
+
+
+def session(source: Source) -> Example:
+    """Several requests to the same tools, one a turn: dense practice for all that is above."""
+    offers = _others(source, [], source.pick((1, 2, 2, 3, 3, 4)))
+    turns: list[Message] = []
+    for _ in range(source.integer(2, 7)):
+        roll = source.rng.random()
+        if roll < 0.12:
+            plain = source.pick((chat, fact, identity))(source)
+            if plain.accepted != (NEEDS_TOOL,):
+                turns += plain.messages[-2:]
+        elif roll < 0.32 and len(offers) > 1:
+            both = [each.ask(source) for each in source.some(offers, 2)]
+            turns += [user(_both(source, *both)), _called(*both)]
+        else:
+            asked = source.pick(offers).ask(source)
+            turns += [user(_roughly(source, asked)), _called(asked)]
+            if source.chance(0.5):
+                given, told = _result(source)
+                turns += [{"role": "tool", "content": given}, assistant(told)]
+    if not turns:
+        return session(source)
+    tools = [each.tool for each in offers]
+    return Example([*_opening(source), *turns], tools, key=json.dumps(turns))
