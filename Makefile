@@ -11,7 +11,7 @@ BUF := $(VENV)/bin/buf
 CLIENTS := $(VENV)/clients
 NODE_CLIENTS := tests/e2e/node
 
-.PHONY: help install serve test check protos golden bench starter-chat starter-exam released format clean
+.PHONY: help install serve test check protos golden bench bench-peers starter-chat starter-exam released format clean
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -77,8 +77,11 @@ released: $(VENV)/.dev ## Makes the present protos the ones that must not break:
 golden: $(VENV)/.dev ## Rewrites the golden files; look at the diff.
 	$(PY) -m pytest tests/golden --update-golden
 
-bench: $(VENV)/.bench ## Measures the edge beside its references.
+bench: $(VENV)/.bench ## Measures the edge and the engines beside their references.
 	$(PY) -m benchmarks $(ARGS)
+
+bench-peers: $(VENV)/.bench ## Builds llama.cpp for `make bench` (ten minutes).
+	$(UV_INSTALL) 'llama-cpp-python==0.3.36' 'gguf==0.17.*'
 
 starter-chat: $(VENV)/.dev ## Rebuilds the starter chat model from nothing (hours).
 	rm -rf starters/chat/.work

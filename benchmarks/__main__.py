@@ -1,43 +1,43 @@
-"""Runs benchmarks: `python -m benchmarks [edge] [--quick]`."""
+"""Runs benchmarks: `python -m benchmarks [edge|engine] [--quick]`; both without a name."""
 
 import argparse
 import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from benchmarks.edge.bench import QUICK, Options, run
-from benchmarks.edge.contestants import TITLES
+import benchmarks.edge.bench as edge
+import benchmarks.engine.bench as engine
+from benchmarks.edge.contestants import TITLES as EDGES
 from benchmarks.edge.measure import SCENARIOS
 from benchmarks.processes import ChildError
 
+Run = Callable[[], Awaitable[str]]
+
 
 def main() -> int:
-    """Runs one benchmark and prints its report."""
+    """Runs benchmarks and prints their reports."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("benchmark", nargs="?", choices=["edge"], default="edge")
+    parser.add_argument("benchmark", nargs="?", choices=["edge", "engine"])
     parser.add_argument("--quick", action="store_true", help="one short round; rough figures")
-    parser.add_argument("--rounds", type=int, help="rounds of each scenario and edge (5)")
-    parser.add_argument("--edge", action="append", choices=list(TITLES), help="only this edge")
+    parser.add_argument("--rounds", type=int, help="rounds of each scenario (edge: 5, engine: 3)")
+    parser.add_argument("--edge", action="append", choices=list(EDGES), help="only this edge")
+    parser.add_argument(
+        "--engine", action="append", choices=list(engine.TITLES), help="only this engine"
+    )
     parser.add_argument(
         "--scenario",
         action="append",
         choices=[s.name for s in SCENARIOS],
-        help="only this scenario",
+        help="only this scenario of the edge",
     )
-    parser.add_argument("--no-gates", action="store_true", help="leave the gates out")
+    parser.add_argument("--no-gates", action="store_true", help="leave the edge's gates out")
     asked = parser.parse_args()
-    options = QUICK if asked.quick else Options()
-    options = replace(
-        options,
-        rounds=asked.rounds or options.rounds,
-        only_edges=asked.edge or (),
-        only_scenarios=asked.scenario or (),
-        gates=not asked.no_gates,
-    )
     try:
-        print(asyncio.run(_until_told(options)))
+        for run in _chosen(asked):
+            print(asyncio.run(_until_told(run)), end="\n\n")
     except ChildError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
@@ -46,12 +46,34 @@ def main() -> int:
     return 0
 
 
-async def _until_told(options: Options) -> str:
+def _chosen(asked: argparse.Namespace) -> list[Run]:
+    edges = edge.QUICK if asked.quick else edge.Options()
+    edges = replace(
+        edges,
+        rounds=asked.rounds or edges.rounds,
+        only_edges=asked.edge or (),
+        only_scenarios=asked.scenario or (),
+        gates=not asked.no_gates,
+    )
+    engines = engine.QUICK if asked.quick else engine.Options()
+    engines = replace(engines, rounds=asked.rounds or engines.rounds, only=asked.engine or ())
+    runs: dict[str, Run] = {
+        "edge": lambda: edge.run(edges, _say),
+        "engine": lambda: engine.run(engines, _say),
+    }
+    return [run for name, run in runs.items() if asked.benchmark in (None, name)]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+async def _until_told(run: Run) -> str:
     task = asyncio.current_task()
     assert task is not None
     with contextlib.suppress(NotImplementedError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await run(options, lambda line: print(line, file=sys.stderr, flush=True))
+    return await run()
 
 
 if __name__ == "__main__":

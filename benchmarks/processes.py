@@ -67,6 +67,7 @@ class Child:
         env: Mapping[str, str] | None = None,
         *,
         announces: bool = True,
+        ready_s: float = _READY_S,
     ) -> "Child":
         """Starts `argv` in `folder`, and waits for its line unless it announces nothing."""
         log = Path(tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=folder)[1])
@@ -85,7 +86,7 @@ class Child:
         child = cls(name, process, log)
         if announces:
             try:
-                child.ready = await child._line(_READY_S)
+                child.ready = await child._line(ready_s)
             except BaseException:
                 await child.stop()
                 raise
@@ -93,10 +94,17 @@ class Child:
 
     @classmethod
     async def module(
-        cls, name: str, module: str, folder: Path, *args: str, env: Mapping[str, str] | None = None
+        cls,
+        name: str,
+        module: str,
+        folder: Path,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        ready_s: float = _READY_S,
     ) -> "Child":
         """Starts a Python module that announces itself."""
-        return await cls.start(name, (sys.executable, "-m", module, *args), folder, env)
+        argv = (sys.executable, "-m", module, *args)
+        return await cls.start(name, argv, folder, env, ready_s=ready_s)
 
     @property
     def pid(self) -> int:

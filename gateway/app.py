@@ -38,9 +38,10 @@ def build(settings: Settings, clients: Clients) -> ASGIApp:
 
     router = Router(
         routes=[
+            # The busiest come first: a path is matched against one after the other.
+            *openai_routes(settings, clients, guard, openai),
             Route("/health", Health(settings, clients.health), methods=["GET", "POST"]),
             Route("/openapi.json", guard.protect(OpenApi(described), openai), methods=["GET"]),
-            *openai_routes(settings, clients, guard, openai),
         ],
         redirect_slashes=False,
         lifespan=lifespan,

@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2
-from penstock.inference.internal.v1 import step_service_pb2_grpc
 from penstock.inference.v1 import inference_service_pb2_grpc
 from penstock.model.v1 import model_service_pb2_grpc
 
@@ -103,9 +102,7 @@ class Clients:
         self.models = model_service_pb2_grpc.ModelServiceStub(self._channels["model"])
         self.inference = inference_service_pb2_grpc.InferenceServiceStub(inference)
         self.health = {name: _health(channel) for name, channel in self._channels.items()}
-        self.steps = StepClient(
-            step_service_pb2_grpc.StepServiceStub(inference), own, settings.addresses["inference"]
-        )
+        self.steps = StepClient(inference, own, settings.addresses["inference"])
 
     async def start(self) -> None:
         """Connects."""

@@ -1,6 +1,11 @@
-"""Runs generations for every dialect: whole answers by RPC, streams by the step stream."""
+"""Runs generations for every dialect, over the step stream.
+
+Only whole answers to large requests take an RPC of their own, whose flow control keeps them from
+holding up what others ask.
+"""
 
 import asyncio
+from collections.abc import Callable
 from typing import TypeVar
 
 from penstock.inference.v1 import inference_service_pb2 as inference_pb2
@@ -12,8 +17,12 @@ from gateway.context import RequestContext
 from gateway.settings import Settings
 from gateway.steps import TextRequest
 from gateway.streams import Renderer, stream
+from gateway.wholes import whole_answer
 
-Request = TypeVar("Request")
+_MOST_SHARED_BYTES = 256 * 1024
+"""Largest request that goes over the step stream for its whole answer."""
+
+Request = TypeVar("Request", inference_pb2.ChatRequest, inference_pb2.CompleteRequest)
 Answer = TypeVar("Answer")
 
 
@@ -33,7 +42,13 @@ class Generations:
             ProblemError: it failed.
             ClientGoneError: the client left.
         """
-        return await self._whole(self._clients.inference.Chat, request, context, receive)
+        return await self._whole(
+            self._clients.inference.Chat,
+            inference_pb2.ChatResponse.FromString,
+            request,
+            context,
+            receive,
+        )
 
     async def complete(
         self, request: inference_pb2.CompleteRequest, context: RequestContext, receive: Receive
@@ -44,7 +59,13 @@ class Generations:
             ProblemError: it failed.
             ClientGoneError: the client left.
         """
-        return await self._whole(self._clients.inference.Complete, request, context, receive)
+        return await self._whole(
+            self._clients.inference.Complete,
+            inference_pb2.CompleteResponse.FromString,
+            request,
+            context,
+            receive,
+        )
 
     async def stream(
         self,
@@ -74,14 +95,18 @@ class Generations:
     async def _whole(
         self,
         method: Method[Request, Answer],
+        parse: Callable[[bytes], Answer],
         request: Request,
         context: RequestContext,
         receive: Receive,
     ) -> Answer:
+        timeout_s = self._settings.request_timeout_s
         gone = asyncio.get_running_loop().create_task(disconnected(receive))
         try:
-            return await ask(
-                method, request, context, timeout_s=self._settings.request_timeout_s, gone=gone
-            )
+            if request.ByteSize() > _MOST_SHARED_BYTES:
+                return await ask(method, request, context, timeout_s=timeout_s, gone=gone)
+            metadata = context.metadata()
+            call = self._clients.steps.open(request, metadata, timeout_s, whole=True)
+            return parse(await whole_answer(call, gone))
         finally:
             gone.cancel()

@@ -3,7 +3,7 @@
 One message brings the news of an engine step for every request, so a token costs far less than
 one message of its own. There is no flow control per request in that, so each has credit: the
 engine side sends no more updates than were granted, and grants follow what the client's socket
-took.
+took. Starts and grants that are ready together share a message in the same way.
 """
 
 import asyncio
@@ -14,17 +14,20 @@ from collections.abc import Callable, Mapping
 
 import grpc
 from google.rpc import status_pb2
-from penstock.inference.internal.v1 import step_service_pb2, step_service_pb2_grpc
+from penstock.inference.internal.v1 import step_service_pb2
 from penstock.inference.v1 import inference_service_pb2 as inference_pb2
 
 from gateway.errors import Problem, ProblemError, unavailable
 
 _logger = logging.getLogger(__name__)
 
+_METHOD = "/penstock.inference.internal.v1.StepService/StepStream"
 _CREDIT = 256
 _MOST_STREAMS = 8192
 _MOST_BYTES = 65 * 1024 * 1024 - 4096
 """A message over the channel's limit would break the stream for every other request too."""
+_SHARED_BYTES = 64 * 1024
+"""A message takes no further word when it has so many bytes of them."""
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _SETTLED_S = 5.0
@@ -105,14 +108,19 @@ class StepClient:
     """Keeps the step stream to one engine process, and the requests on it."""
 
     def __init__(
-        self, stub: step_service_pb2_grpc.StepServiceStub, metadata: Mapping[str, str], address: str
+        self, channel: grpc.aio.Channel, metadata: Mapping[str, str], address: str
     ) -> None:
-        self._stub = stub
+        # The stub's own method would serialise words one by one; here they are bytes already.
+        self._method: grpc.aio.StreamStreamMultiCallable[
+            bytes, step_service_pb2.StepStreamResponse
+        ] = channel.stream_stream(
+            _METHOD, response_deserializer=step_service_pb2.StepStreamResponse.FromString
+        )
         self._metadata = tuple(metadata.items())
         self._address = address
         self._calls: dict[int, StepCall] = {}
         self._last_id = 0
-        self._outbox: deque[step_service_pb2.StepStreamRequest] = deque()
+        self._outbox: deque[bytes] = deque()
         self._outgoing = asyncio.Event()
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -133,8 +141,15 @@ class StepClient:
             await asyncio.gather(self._task, return_exceptions=True)
         self._fail_all(grpc.StatusCode.UNAVAILABLE)
 
-    def open(self, request: TextRequest, metadata: Mapping[str, str], timeout_s: float) -> StepCall:
-        """Starts a request.
+    def open(
+        self,
+        request: TextRequest,
+        metadata: Mapping[str, str],
+        timeout_s: float,
+        *,
+        whole: bool = False,
+    ) -> StepCall:
+        """Starts a request; the answer to a `whole` one comes at once.
 
         Raises:
             ProblemError: too many run already, or the request is too large for a message.
@@ -142,38 +157,44 @@ class StepClient:
         if len(self._calls) >= _MOST_STREAMS:
             message = "The server has too many open streams. Try again shortly."
             raise ProblemError(Problem("QUEUE_FULL", message))
-        if request.ByteSize() > _MOST_BYTES:
-            raise ProblemError(Problem("MESSAGE_TOO_LARGE", "The request is too large."))
-        self._last_id += 1
-        stream_id = self._last_id
-        start = step_service_pb2.Start(
-            metadata=metadata, timeout_ms=max(1, round(timeout_s * 1000)), credit=_CREDIT
-        )
+        stream_id = self._last_id + 1
+        word = step_service_pb2.StepStreamRequest(stream_id=stream_id)
+        start = word.start
+        start.metadata.update(metadata)
+        start.timeout_ms = max(1, round(timeout_s * 1000))
+        start.credit = _CREDIT
+        start.whole = whole
         if isinstance(request, inference_pb2.ChatRequest):
             start.chat.CopyFrom(request)
         else:
             start.complete.CopyFrom(request)
-        timer = asyncio.get_running_loop().call_later(
-            timeout_s + _DEADLINE_SLACK_S, self._expire, stream_id
-        )
+        data = word.SerializeToString()
+        if len(data) > _MOST_BYTES:
+            raise ProblemError(Problem("MESSAGE_TOO_LARGE", "The request is too large."))
+        self._last_id = stream_id
+        # The service ends streams in time by itself, and says more of why.
+        wait_s = timeout_s if whole else timeout_s + _DEADLINE_SLACK_S
+        timer = asyncio.get_running_loop().call_later(wait_s, self._expire, stream_id)
         call = self._calls[stream_id] = StepCall(self, stream_id, timer)
-        self._put(step_service_pb2.StepStreamRequest(stream_id=stream_id, start=start))
+        self._put(data)
         self._wanted.set()
         return call
 
     def grant(self, stream_id: int, update_count: int) -> None:
         """Allows more updates."""
         credit = step_service_pb2.Credit(update_count=update_count)
-        self._put(step_service_pb2.StepStreamRequest(stream_id=stream_id, credit=credit))
+        word = step_service_pb2.StepStreamRequest(stream_id=stream_id, credit=credit)
+        self._put(word.SerializeToString())
 
     def cancel(self, stream_id: int) -> None:
         """Ends a request."""
         if self._calls.pop(stream_id, None) is not None:
             cancel = step_service_pb2.Cancel()
-            self._put(step_service_pb2.StepStreamRequest(stream_id=stream_id, cancel=cancel))
+            word = step_service_pb2.StepStreamRequest(stream_id=stream_id, cancel=cancel)
+            self._put(word.SerializeToString())
 
-    def _put(self, message: step_service_pb2.StepStreamRequest) -> None:
-        self._outbox.append(message)
+    def _put(self, word: bytes) -> None:
+        self._outbox.append(word)
         self._outgoing.set()
 
     async def _run(self) -> None:
@@ -201,7 +222,7 @@ class StepClient:
 
     async def _converse(self) -> str:
         """Reads the stream until it breaks; returns why it did."""
-        call = self._stub.StepStream(metadata=self._metadata)
+        call = self._method(metadata=self._metadata)
         writer = asyncio.get_running_loop().create_task(self._write(call))
         calls = self._calls
         try:
@@ -223,16 +244,25 @@ class StepClient:
             call.cancel()
 
     async def _write(
-        self,
-        call: grpc.aio.StreamStreamCall[
-            step_service_pb2.StepStreamRequest, step_service_pb2.StepStreamResponse
-        ],
+        self, call: grpc.aio.StreamStreamCall[bytes, step_service_pb2.StepStreamResponse]
     ) -> None:
         while True:
             while self._outbox:
-                await call.write(self._outbox.popleft())
+                await call.write(self._next_message())
             self._outgoing.clear()
             await self._outgoing.wait()
+
+    def _next_message(self) -> bytes:
+        outbox = self._outbox
+        first = outbox.popleft()
+        if not outbox or len(first) + len(outbox[0]) > _SHARED_BYTES:
+            return first
+        words = [first]
+        size = len(first)
+        while outbox and size + len(outbox[0]) <= _SHARED_BYTES:
+            words.append(outbox.popleft())
+            size += len(words[-1])
+        return step_service_pb2.StepStreamRequest(words=words).SerializeToString()
 
     def _fail_all(self, code: grpc.StatusCode) -> int:
         calls = list(self._calls.values())
@@ -259,4 +289,4 @@ def _is_last(kind: str, update: Update) -> bool:
         return update.chat.HasField("done")
     if kind == "complete":
         return update.complete.HasField("done")
-    return True
+    return kind != "piece"

@@ -1,6 +1,5 @@
 """The edge's benchmark: starts everything, measures, reports, stops everything."""
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from benchmarks.edge.contestants import OURS, start_all
 from benchmarks.edge.gates import Gate, check_gates
 from benchmarks.edge.measure import SCENARIOS, measure
 from benchmarks.edge.report import render
+from benchmarks.machine import described
 from benchmarks.processes import Child
 
 
@@ -57,21 +57,5 @@ async def run(options: Options, say: Callable[[str], None]) -> str:
         if options.gates and ours is not None:
             say("gates")
             gates = await check_gates(load, engine, ours, max(2, options.rounds // 2))
-        notes.append(_machine(options.rounds, time.monotonic() - began))
+        notes.append(f"{options.rounds} rounds, {time.monotonic() - began:.0f} s, {described()}.")
         return render(results, gates, notes)
-
-
-def _machine(rounds: int, seconds: float) -> str:
-    cores = len(os.sched_getaffinity(0))
-    return (
-        f"{rounds} rounds, {seconds:.0f} s, {cores} cores of {_processor()}, "
-        f"load average {os.getloadavg()[0]:.1f} at the end."
-    )
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return "an unnamed processor"

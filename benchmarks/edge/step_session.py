@@ -56,6 +56,7 @@ class _Session:
         self._paces: dict[Pace, dict[int, _Stream]] = {pace: {} for pace in Pace}
         self._streams: dict[int, _Stream] = {}
         self._fresh: list[int] = []
+        self._wholes: list[int] = []
         self._due = False
         self._wake = asyncio.Event()
         self._words = cycle(WORDS)
@@ -69,14 +70,10 @@ class _Session:
     async def read(self, requests: AsyncIterator[step_pb2.StepStreamRequest]) -> None:
         """Follows what the edge says."""
         async for request in requests:
-            stream_id = request.stream_id
-            action = request.WhichOneof("action")
-            if action == "start":
-                self._start(stream_id, request.start)
-            elif action == "cancel":
-                self._remove(stream_id, cancelled=True)
-            elif action == "credit" and stream_id in self._streams:
-                self._streams[stream_id].credit += request.credit.update_count
+            if not request.words:
+                self._take(request)
+            for word in request.words:
+                self._take(step_pb2.StepStreamRequest.FromString(word))
             self._wake.set()
 
     async def responses(self) -> AsyncIterator[step_pb2.StepStreamResponse]:
@@ -94,7 +91,20 @@ class _Session:
         for stream_id in [*self._streams]:
             self._remove(stream_id, cancelled=True)
 
+    def _take(self, request: step_pb2.StepStreamRequest) -> None:
+        stream_id = request.stream_id
+        action = request.WhichOneof("action")
+        if action == "start":
+            self._start(stream_id, request.start)
+        elif action == "cancel":
+            self._remove(stream_id, cancelled=True)
+        elif action == "credit" and stream_id in self._streams:
+            self._streams[stream_id].credit += request.credit.update_count
+
     def _start(self, stream_id: int, start: step_pb2.Start) -> None:
+        if start.whole:
+            self._wholes.append(stream_id)
+            return
         task = task_of(start.chat)
         stream = _Stream(task, start.credit)
         self._streams[stream_id] = self._paces[task.pace][stream_id] = stream
@@ -110,6 +120,9 @@ class _Session:
 
     def _step(self) -> step_pb2.StepStreamResponse:
         response = step_pb2.StepStreamResponse()
+        wholes, self._wholes = self._wholes, []
+        for stream_id in wholes:
+            response.updates.add(stream_id=stream_id, answer=events.answer().SerializeToString())
         fresh, self._fresh = self._fresh, []
         for stream_id in fresh:
             if stream_id in self._streams:

@@ -17,6 +17,7 @@ from penstock.inference.internal.v1.step_service_pb2_grpc import StepServiceServ
 
 from services.errors import InvalidArgument, Unavailable
 from services.inference.generation import Generator
+from services.inference.step_answers import AnswersOut
 from services.inference.step_streams import StepStream
 from services.rpc.access import draining, open_method
 from services.rpc.tokens import Authenticator
@@ -69,6 +70,7 @@ class StepSession:
         self.authenticator = authenticator
         self.slow_reader_timeout_s = slow_reader_timeout_s
         self.drains = drains
+        self.answers = AnswersOut()
         self._streams: dict[int, StepStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._response = pb.StepStreamResponse()
@@ -80,14 +82,16 @@ class StepSession:
         watch = asyncio.create_task(self._watch_drain())
         try:
             async for raw in requests:
-                self._take(_parse(raw.value))
+                request = _parse(raw.value)
+                for word in map(_parse, request.words) if request.words else (request,):
+                    self._take(word)
         finally:
             watch.cancel()
             self.close()
 
     async def next(self) -> pb.StepStreamResponse | None:
         """Returns all that the last step brought, waiting for it; None at the end."""
-        while not self._response.updates:
+        while not self._response.updates and not self.answers:
             if self._closed or (self.drains.is_set() and not self._streams):
                 return None
             self._waiter = asyncio.get_running_loop().create_future()
@@ -96,6 +100,8 @@ class StepSession:
             finally:
                 self._waiter = None
         response, self._response = self._response, pb.StepStreamResponse()
+        if self.answers:
+            self.answers.fill(response.updates)
         return response
 
     @property
@@ -118,6 +124,7 @@ class StepSession:
         for stream in tuple(self._streams.values()):
             stream.cancel()
         self._streams.clear()
+        self.answers.clear()
         for task in tuple(self._tasks):
             task.cancel()
         self.wake()
@@ -135,6 +142,8 @@ class StepSession:
                 if stream is not None:
                     stream.cancel()
                     self.wake()
+                elif self.answers:
+                    self.answers.drop(request.stream_id)
             case _:
                 raise InvalidArgument("A message without action came.", field="action")
 

@@ -16,8 +16,9 @@ from services.inference.convert import to_chat_request, to_complete_request
 from services.inference.convert_events import from_chat_event, from_complete_event
 from services.inference.events import Aborted, AnyEvent, Delta, Done
 from services.inference.generation import Generator
-from services.inference.requests import GenerationRequest
+from services.inference.requests import Caller, GenerationRequest
 from services.inference.runs import Run
+from services.inference.step_answers import AnswersOut, written
 from services.rpc import access_log
 from services.rpc.call import Call, enter
 from services.rpc.errors import status_code, to_status
@@ -40,6 +41,8 @@ class Session(Protocol):
     authenticator: Authenticator
     slow_reader_timeout_s: float
     drains: asyncio.Event
+    answers: AnswersOut
+    """Whole answers for the messages that go out next."""
 
     @property
     def updates(self) -> Any:
@@ -77,10 +80,14 @@ class StepStream:
         )
 
     async def begin(self, start: pb.Start) -> None:
-        """Authenticates, validates and starts the request."""
+        """Authenticates, validates and starts the request; sees a whole answer through."""
         enter(self._call)
         try:
-            run = await self._start(start)
+            request, caller = self._admit(start)
+            if start.whole:
+                await self._answer(request, caller)
+                return
+            run = await self._session.generator.start(request, self.take, caller)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -129,13 +136,22 @@ class StepStream:
                 self._wait(event)
         self._session.wake()
 
-    async def _start(self, start: pb.Start) -> Run:
+    def _admit(self, start: pb.Start) -> tuple[GenerationRequest, Caller]:
         principal = self._session.authenticator.authenticate(start.metadata)
         self._call.principal = principal
         principal.require({Role.USER})
         remaining_s = start.timeout_ms / 1000 if start.timeout_ms > 0 else None
         caller = caller_of(principal, self._call.request_id, remaining_s)
-        return await self._session.generator.start(_request(start), self.take, caller)
+        return _request(start), caller
+
+    async def _answer(self, request: GenerationRequest, caller: Caller) -> None:
+        """Sends the whole answer. Cancelling the task cancels the request."""
+        answer = await self._session.generator.collect(request, caller)
+        data = await written(answer, self._kind)
+        if not self._ended:
+            self._session.answers.put(self._id, data)
+            self._session.wake()
+            self._end(grpc.StatusCode.OK)
 
     def _emit(self, event: AnyEvent) -> None:
         self._credit -= 1

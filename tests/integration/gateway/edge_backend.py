@@ -2,13 +2,15 @@
 
 What a model does is its name: `words` says the last message's words, `endless` never ends,
 `silent` is admitted and says nothing, `waiting` isn't even admitted, `flood` says as much as its
-credit allows, `breaks` fails after two words, `fails-REASON` fails at once.
+credit allows, `breaks` fails after two words, `fails-REASON` fails at once, `pieces` says the words
+in pieces when they are wanted whole, and `endless-pieces` never ends doing so.
 """
 # ruff: noqa: N802 - methods bear the names of their RPCs
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +66,16 @@ def model(model_id: str, state: int = model_pb2.Model.STATE_READY) -> model_pb2.
     )
     result.create_time.seconds = CREATED
     return result
+
+
+async def each_word(
+    requests: AsyncIterator[step_pb2.StepStreamRequest],
+) -> AsyncIterator[step_pb2.StepStreamRequest]:
+    async for request in requests:
+        if not request.words:
+            yield request
+        for word in request.words:
+            yield step_pb2.StepStreamRequest.FromString(word)
 
 
 @dataclass
@@ -139,7 +151,7 @@ class Backend(
         requests: AsyncIterator[step_pb2.StepStreamRequest],
         outbox: asyncio.Queue[step_pb2.StepUpdate],
     ) -> None:
-        async for word in requests:
+        async for word in each_word(requests):
             action = word.WhichOneof("action")
             if action == "start":
                 kind = word.start.WhichOneof("request") or ""
@@ -147,7 +159,8 @@ class Backend(
                 self.requests.append(request)
                 self.metadata.append(dict(word.start.metadata))
                 stream = self.live[word.stream_id] = Stream(request, word.start.credit)
-                stream.task = asyncio.create_task(self._run(word.stream_id, kind, stream, outbox))
+                run = self._run_whole if word.start.whole else self._run
+                stream.task = asyncio.create_task(run(word.stream_id, kind, stream, outbox))
             elif word.stream_id in self.live:
                 stream = self.live[word.stream_id]
                 if action == "cancel":
@@ -204,6 +217,30 @@ class Backend(
         await put(**event(done=event_pb2.Done(usage=USAGE)))
         self.live.pop(stream_id, None)
 
+    async def _run_whole(
+        self, stream_id: int, kind: str, stream: Stream, outbox: asyncio.Queue[step_pb2.StepUpdate]
+    ) -> None:
+        request = stream.request
+        name = request.model
+        if name in ("waiting", "silent"):
+            await asyncio.Event().wait()
+        if name.startswith("fails-"):
+            error = failure(name.removeprefix("fails-"), "sampling.top_k")
+            outbox.put_nowait(step_pb2.StepUpdate(stream_id=stream_id, error=error))
+        else:
+            answer = self.chat_answer if kind == "chat" else self.complete_answer
+            data = answer(request).SerializeToString()
+            while name == "endless-pieces":
+                outbox.put_nowait(step_pb2.StepUpdate(stream_id=stream_id, piece=data))
+                stream.sent += 1
+                await asyncio.sleep(0.001)
+            while name == "pieces" and len(data) > 7:
+                outbox.put_nowait(step_pb2.StepUpdate(stream_id=stream_id, piece=data[:7]))
+                data = data[7:]
+                await asyncio.sleep(0)
+            outbox.put_nowait(step_pb2.StepUpdate(stream_id=stream_id, answer=data))
+        self.live.pop(stream_id, None)
+
     @staticmethod
     def words(request: Any) -> list[str]:
         if isinstance(request, inference_pb2.ChatRequest):
@@ -216,6 +253,13 @@ class Backend(
 
     async def Chat(self, request: inference_pb2.ChatRequest, context: Any) -> Any:
         await self._enter(request, context)
+        return self.chat_answer(request)
+
+    async def Complete(self, request: inference_pb2.CompleteRequest, context: Any) -> Any:
+        await self._enter(request, context)
+        return self.complete_answer(request)
+
+    def chat_answer(self, request: inference_pb2.ChatRequest) -> inference_pb2.ChatResponse:
         response = inference_pb2.ChatResponse(
             id="chatcmpl-a", model=request.model, fingerprint="fp_1", usage=USAGE
         )
@@ -229,8 +273,9 @@ class Backend(
         )
         return response
 
-    async def Complete(self, request: inference_pb2.CompleteRequest, context: Any) -> Any:
-        await self._enter(request, context)
+    def complete_answer(
+        self, request: inference_pb2.CompleteRequest
+    ) -> inference_pb2.CompleteResponse:
         response = inference_pb2.CompleteResponse(
             id="cmpl-a", model=request.model, fingerprint="fp_1", usage=USAGE
         )
@@ -281,3 +326,14 @@ class Backend(
         status = failure(reason, param)
         details = (("grpc-status-details-bin", status.SerializeToString()),)
         await context.abort(CODES[reason], status.message, details)
+
+
+async def _main(port: int) -> None:
+    backend = Backend()
+    await backend.start(port)
+    print(backend.address, flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(int(sys.argv[1])))

@@ -96,16 +96,6 @@ async def test_disconnect_cancels_a_stream(edge: Edge, model: str) -> None:
     assert edge.clients.steps.live_count == 0
 
 
-@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
-async def test_disconnect_cancels_a_unary_call(edge: Edge, path: str) -> None:
-    body = chat("waiting") | {"stream": False, "prompt": "x"}
-    _, writer = await asyncio.open_connection(edge.host, edge.port)
-    writer.write(raw_request(body, path))
-    await edge.backend.until(lambda: edge.backend.unary_live)
-    writer.close()
-    await edge.backend.until(lambda: not edge.backend.unary_live, 1.0)
-
-
 async def test_a_slow_reader_holds_little(edge: Edge) -> None:
     reader, writer = await asyncio.open_connection(edge.host, edge.port)
     writer.write(raw_request(chat("flood")))
@@ -161,11 +151,6 @@ class TestDeadline:
     @pytest.fixture
     def edge_changes(self) -> dict[str, object]:
         return {"request_timeout_s": 0.2}
-
-    async def test_a_unary_call_times_out(self, edge: Edge) -> None:
-        answer = await edge.http.post(CHAT, json=chat("waiting") | {"stream": False})
-        assert answer.status_code == 504
-        assert answer.json()["error"]["code"] == "timeout"
 
     async def test_a_stream_times_out(self, edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("gateway.steps._DEADLINE_SLACK_S", 0.1)
@@ -233,16 +218,6 @@ async def test_streams_are_counted(edge: Edge, monkeypatch: pytest.MonkeyPatch) 
         answer = await edge.http.post(CHAT, json=chat("words"))
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "queue_full"
-
-
-async def test_shutdown_tells_whole_answers(edge: Edge) -> None:
-    asked = asyncio.create_task(edge.http.post(CHAT, json=chat("waiting") | {"stream": False}))
-    await edge.backend.until(lambda: edge.backend.unary_live)
-    edge.server.should_exit = True
-    answer = await asked
-    assert answer.status_code == 503
-    assert answer.json()["error"]["code"] == "service_unavailable"
-    await edge.backend.until(lambda: not edge.backend.unary_live)
 
 
 async def test_two_requests_on_one_connection(edge: Edge) -> None:

@@ -28,12 +28,14 @@ class Edge:
         self.call = call
         self.updates: dict[int, list[pb.StepUpdate]] = defaultdict(list)
         self.messages = 0
+        self.largest = 0
         self._arrived = asyncio.Event()
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         async for message in self.call:
             self.messages += 1
+            self.largest = max(self.largest, message.ByteSize())
             for update in message.updates:
                 self.updates[update.stream_id].append(update)
             self._arrived.set()
@@ -55,7 +57,7 @@ class Edge:
         await self.call.write(pb.StepStreamRequest(stream_id=id, cancel=pb.Cancel()))
 
     async def until(self, condition: Any) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not condition():
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -76,7 +78,7 @@ class Edge:
 
 
 def is_last(update: pb.StepUpdate) -> bool:
-    if update.HasField("error"):
+    if update.HasField("error") or update.HasField("answer"):
         return True
     return update.chat.HasField("done") or update.complete.HasField("done")
 

@@ -27,7 +27,7 @@ from penstock.inference.v1 import event_pb2 as penstock_dot_inference_dot_v1_dot
 from penstock.inference.v1 import inference_service_pb2 as penstock_dot_inference_dot_v1_dot_inference__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1penstock/inference/internal/v1/step_service.proto\x12\x1epenstock.inference.internal.v1\x1a\x17google/rpc/status.proto\x1a!penstock/inference/v1/event.proto\x1a-penstock/inference/v1/inference_service.proto\"\xdc\x01\n\x11StepStreamRequest\x12\x11\n\tstream_id\x18\x01 \x01(\x03\x12\x36\n\x05start\x18\x02 \x01(\x0b\x32%.penstock.inference.internal.v1.StartH\x00\x12\x38\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32&.penstock.inference.internal.v1.CancelH\x00\x12\x38\n\x06\x63redit\x18\x04 \x01(\x0b\x32&.penstock.inference.internal.v1.CreditH\x00\x42\x08\n\x06\x61\x63tion\"\x9e\x02\n\x05Start\x12\x32\n\x04\x63hat\x18\x01 \x01(\x0b\x32\".penstock.inference.v1.ChatRequestH\x00\x12:\n\x08\x63omplete\x18\x02 \x01(\x0b\x32&.penstock.inference.v1.CompleteRequestH\x00\x12\x45\n\x08metadata\x18\x03 \x03(\x0b\x32\x33.penstock.inference.internal.v1.Start.MetadataEntry\x12\x12\n\ntimeout_ms\x18\x04 \x01(\x03\x12\x0e\n\x06\x63redit\x18\x05 \x01(\x05\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07request\"\x08\n\x06\x43\x61ncel\"\x1e\n\x06\x43redit\x12\x14\n\x0cupdate_count\x18\x01 \x01(\x05\"Q\n\x12StepStreamResponse\x12;\n\x07updates\x18\x01 \x03(\x0b\x32*.penstock.inference.internal.v1.StepUpdate\"\xca\x01\n\nStepUpdate\x12\x11\n\tstream_id\x18\x01 \x01(\x03\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x30\n\x04\x63hat\x18\x03 \x01(\x0b\x32 .penstock.inference.v1.ChatEventH\x00\x12\x38\n\x08\x63omplete\x18\x04 \x01(\x0b\x32$.penstock.inference.v1.CompleteEventH\x00\x12#\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06update2\x86\x01\n\x0bStepService\x12w\n\nStepStream\x12\x31.penstock.inference.internal.v1.StepStreamRequest\x1a\x32.penstock.inference.internal.v1.StepStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1penstock/inference/internal/v1/step_service.proto\x12\x1epenstock.inference.internal.v1\x1a\x17google/rpc/status.proto\x1a!penstock/inference/v1/event.proto\x1a-penstock/inference/v1/inference_service.proto\"\xeb\x01\n\x11StepStreamRequest\x12\x11\n\tstream_id\x18\x01 \x01(\x03\x12\x36\n\x05start\x18\x02 \x01(\x0b\x32%.penstock.inference.internal.v1.StartH\x00\x12\x38\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32&.penstock.inference.internal.v1.CancelH\x00\x12\x38\n\x06\x63redit\x18\x04 \x01(\x0b\x32&.penstock.inference.internal.v1.CreditH\x00\x12\r\n\x05words\x18\x05 \x03(\x0c\x42\x08\n\x06\x61\x63tion\"\xad\x02\n\x05Start\x12\x32\n\x04\x63hat\x18\x01 \x01(\x0b\x32\".penstock.inference.v1.ChatRequestH\x00\x12:\n\x08\x63omplete\x18\x02 \x01(\x0b\x32&.penstock.inference.v1.CompleteRequestH\x00\x12\x45\n\x08metadata\x18\x03 \x03(\x0b\x32\x33.penstock.inference.internal.v1.Start.MetadataEntry\x12\x12\n\ntimeout_ms\x18\x04 \x01(\x03\x12\x0e\n\x06\x63redit\x18\x05 \x01(\x05\x12\r\n\x05whole\x18\x06 \x01(\x08\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07request\"\x08\n\x06\x43\x61ncel\"\x1e\n\x06\x43redit\x12\x14\n\x0cupdate_count\x18\x01 \x01(\x05\"Q\n\x12StepStreamResponse\x12;\n\x07updates\x18\x01 \x03(\x0b\x32*.penstock.inference.internal.v1.StepUpdate\"\xed\x01\n\nStepUpdate\x12\x11\n\tstream_id\x18\x01 \x01(\x03\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x30\n\x04\x63hat\x18\x03 \x01(\x0b\x32 .penstock.inference.v1.ChatEventH\x00\x12\x38\n\x08\x63omplete\x18\x04 \x01(\x0b\x32$.penstock.inference.v1.CompleteEventH\x00\x12#\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x10\n\x06\x61nswer\x18\x06 \x01(\x0cH\x00\x12\x0f\n\x05piece\x18\x07 \x01(\x0cH\x00\x42\x08\n\x06update2\x86\x01\n\x0bStepService\x12w\n\nStepStream\x12\x31.penstock.inference.internal.v1.StepStreamRequest\x1a\x32.penstock.inference.internal.v1.StepStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,19 +37,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_START_METADATAENTRY']._loaded_options = None
   _globals['_START_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_STEPSTREAMREQUEST']._serialized_start=193
-  _globals['_STEPSTREAMREQUEST']._serialized_end=413
-  _globals['_START']._serialized_start=416
-  _globals['_START']._serialized_end=702
-  _globals['_START_METADATAENTRY']._serialized_start=644
-  _globals['_START_METADATAENTRY']._serialized_end=691
-  _globals['_CANCEL']._serialized_start=704
-  _globals['_CANCEL']._serialized_end=712
-  _globals['_CREDIT']._serialized_start=714
-  _globals['_CREDIT']._serialized_end=744
-  _globals['_STEPSTREAMRESPONSE']._serialized_start=746
-  _globals['_STEPSTREAMRESPONSE']._serialized_end=827
-  _globals['_STEPUPDATE']._serialized_start=830
-  _globals['_STEPUPDATE']._serialized_end=1032
-  _globals['_STEPSERVICE']._serialized_start=1035
-  _globals['_STEPSERVICE']._serialized_end=1169
+  _globals['_STEPSTREAMREQUEST']._serialized_end=428
+  _globals['_START']._serialized_start=431
+  _globals['_START']._serialized_end=732
+  _globals['_START_METADATAENTRY']._serialized_start=674
+  _globals['_START_METADATAENTRY']._serialized_end=721
+  _globals['_CANCEL']._serialized_start=734
+  _globals['_CANCEL']._serialized_end=742
+  _globals['_CREDIT']._serialized_start=744
+  _globals['_CREDIT']._serialized_end=774
+  _globals['_STEPSTREAMRESPONSE']._serialized_start=776
+  _globals['_STEPSTREAMRESPONSE']._serialized_end=857
+  _globals['_STEPUPDATE']._serialized_start=860
+  _globals['_STEPUPDATE']._serialized_end=1097
+  _globals['_STEPSERVICE']._serialized_start=1100
+  _globals['_STEPSERVICE']._serialized_end=1234
 # @@protoc_insertion_point(module_scope)

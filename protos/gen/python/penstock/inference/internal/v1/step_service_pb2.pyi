@@ -31,6 +31,7 @@ class StepStreamRequest(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
     stream_id: _builtins.int
     """Chosen by the edge; unique within the stream."""
     @_builtins.property
@@ -45,6 +46,12 @@ class StepStreamRequest(_message.Message):
     def credit(self) -> Global___Credit:
         """Allows more events."""
 
+    @_builtins.property
+    def words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Several words in one message, each a serialised StepStreamRequest, in order. Nothing else is
+        set then, and no word holds further words.
+        """
+
     def __init__(
         self,
         *,
@@ -52,10 +59,11 @@ class StepStreamRequest(_message.Message):
         start: Global___Start | None = ...,
         cancel: Global___Cancel | None = ...,
         credit: Global___Credit | None = ...,
+        words: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "credit", b"credit", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "credit", b"credit", "start", b"start", "stream_id", b"stream_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cancel", b"cancel", "credit", b"credit", "start", b"start", "stream_id", b"stream_id", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["start", "cancel", "credit"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -94,10 +102,18 @@ class Start(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
     timeout_ms: _builtins.int
     """Time until the deadline, in milliseconds. Zero is none."""
     credit: _builtins.int
     """Updates that may be sent before the first Credit. At least 1."""
+    whole: _builtins.bool
+    """Asks for the finished answer alone, in place of events: the same that Chat or Complete would
+    give. It needs no credit, for its size is bounded (65 MiB, as theirs is) and it comes in
+    pieces: each is at most 64 KiB, and no message carries more than a few of them, so that
+    an answer of any size never holds up the others of the stream. Requests over 256 KiB are for
+    Chat and Complete, whose messages have a flow of their own.
+    """
     @_builtins.property
     def chat(self) -> _inference_service_pb2.ChatRequest:
         """A chat."""
@@ -118,10 +134,11 @@ class Start(_message.Message):
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         timeout_ms: _builtins.int = ...,
         credit: _builtins.int = ...,
+        whole: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "complete", b"complete", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "complete", b"complete", "credit", b"credit", "metadata", b"metadata", "request", b"request", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "complete", b"complete", "credit", b"credit", "metadata", b"metadata", "request", b"request", "timeout_ms", b"timeout_ms", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["chat", "complete"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
@@ -203,10 +220,18 @@ class StepUpdate(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    PIECE_FIELD_NUMBER: _builtins.int
     stream_id: _builtins.int
     """The request."""
     text: _builtins.str
     """Text added to choice 0 and nothing else: the common case, spelled briefly."""
+    answer: _builtins.bytes
+    """The whole answer, or what of it follows the pieces: a ChatResponse or CompleteResponse,
+    serialised. The last.
+    """
+    piece: _builtins.bytes
+    """A piece of the whole answer, which goes on."""
     @_builtins.property
     def chat(self) -> _event_pb2.ChatEvent:
         """An event of a chat. `done` is the last."""
@@ -227,12 +252,14 @@ class StepUpdate(_message.Message):
         chat: _event_pb2.ChatEvent | None = ...,
         complete: _event_pb2.CompleteEvent | None = ...,
         error: _status_pb2.Status | None = ...,
+        answer: _builtins.bytes = ...,
+        piece: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "complete", b"complete", "error", b"error", "text", b"text", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "chat", b"chat", "complete", b"complete", "error", b"error", "piece", b"piece", "text", b"text", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "complete", b"complete", "error", b"error", "stream_id", b"stream_id", "text", b"text", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "chat", b"chat", "complete", b"complete", "error", b"error", "piece", b"piece", "stream_id", b"stream_id", "text", b"text", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["text", "chat", "complete", "error"]  # noqa: Y015
+    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["text", "chat", "complete", "error", "answer", "piece"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
 

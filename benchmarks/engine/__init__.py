@@ -1,0 +1,1 @@
+"""Benchmark of text generation: our engines beside those that people would pick instead."""
