@@ -149,7 +149,7 @@ class Schedule:
         return min(1.0, (step + 1) / self.warmup, (self.total - step) / (self.total - self.decay))
 
 
-SCHEDULE: Final = Schedule(warmup=100, decay=4300, total=6600)
+SCHEDULE: Final = Schedule(warmup=100, decay=2700, total=4600)
 
 
 def draw(name: str, rng: Random, *, held_out: bool) -> Example:
