@@ -9,6 +9,8 @@ from benchmarks.engine.jobs import Job, Times
 from services.inference.engine import (
     EngineEvent,
     EngineLoader,
+    Grammar,
+    GrammarKind,
     GroupRequest,
     LoadedModel,
     ModelSpec,
@@ -50,7 +52,10 @@ class OwnEngine:
 
     async def _one(self, job: Job, start: float) -> list[float]:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(job.at_s)
+        form = None
+        if job.guided:
+            form = await self._engine.compile(Grammar(GrammarKind.JSON_SCHEMA, SCHEMA))
+        await asyncio.sleep(start + job.at_s - loop.time())
         times: list[float] = []
         done = loop.create_future()
 
@@ -64,8 +69,8 @@ class OwnEngine:
                 if error is not None and not done.done():
                     done.set_exception(error)
 
-        params = SamplingParams(max_tokens=job.tokens, seed=0, temperature=0.0, ignore_eos=True)
-        sequence = SequenceRequest(job.prompt, params)
+        params = SamplingParams(max_tokens=job.tokens, seed=0, temperature=0.0, ignore_eos=not form)
+        sequence = SequenceRequest(job.prompt, params, form)
         self._engine.submit(GroupRequest([sequence]), take)
         await done
         return times

@@ -47,6 +47,17 @@ async def make(name: str, folder: Path) -> Contestant:
         from benchmarks.engine.huggingface import ContinuousBatching
 
         return ContinuousBatching(folder)
+    if name == "openvino":
+        from benchmarks.engine.ours import OwnEngine
+        from services.inference.engines.openvino_loader import OpenVinoLoader
+        from services.inference.engines.openvino_settings import OpenVinoSettings
+
+        settings = OpenVinoSettings(folder.parent / "converted", max_batch_size=32)
+        return await OwnEngine.load(OpenVinoLoader(settings), folder)
+    if name == "raw-openvino":
+        from benchmarks.engine.raw_openvino import RawOpenVino
+
+        return RawOpenVino(folder.parent / "converted")
     if name == "llamacpp":
         from benchmarks.engine.llamacpp import LlamaCpp
 

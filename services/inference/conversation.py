@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, cast
 
 from services.errors import InvalidArgument
@@ -21,6 +22,8 @@ class ToolPlan:
     """Format to read calls with; None leaves the text alone."""
     forced: str = ""
     """Tool whose call the prompt opens already."""
+    required: bool = False
+    """The answer is made of calls alone."""
     single: bool = False
     """The answer ends with its first call."""
 
@@ -60,13 +63,15 @@ def plan_tools(request: ChatRequest, served: ServedModel) -> ToolPlan:
     if choice.mode is ToolMode.NAMED:
         forced = choice.name
     elif choice.mode is ToolMode.REQUIRED:
-        if len(tools) > 1:
+        if len(tools) == 1:
+            forced = names[0]
+        elif not served.loaded.engine.info.capabilities.json_schema:
             raise unsupported(
                 "tool_choice.mode", "it can be made to call one tool, not one of several; name it"
             )
-        forced = names[0]
+    required = choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
     single = bool(forced) or request.parallel_tool_calls is False
-    return ToolPlan(tools, served.tools, forced, single)
+    return ToolPlan(tools, served.tools, forced, required, single)
 
 
 def check_chats(served: ServedModel) -> None:
@@ -85,22 +90,76 @@ def render(
     system_prompt: str = "",
     add_generation_prompt: bool = True,
 ) -> str:
-    """Returns the prompt of a conversation.
+    """Returns the text of a conversation's prompt.
 
     Raises:
         InvalidArgument: the template refuses it, or a tool's parameters are no JSON Schema.
         UnsupportedParameter: it holds images.
     """
-    dialogue = [_message(message, position) for position, message in enumerate(messages)]
-    if system_prompt and not any(message.speaker is Speaker.SYSTEM for message in messages):
-        dialogue.insert(0, {"role": "system", "content": system_prompt})
-    declared = [_tool(tool, position) for position, tool in enumerate(tools)]
+    dialogue = _dialogue(served, messages, system_prompt)
     return served.loaded.text.render(
-        dialogue, declared, add_generation_prompt=add_generation_prompt
+        dialogue, _declared(tools), add_generation_prompt=add_generation_prompt
     )
 
 
-def _message(message: Message, position: int) -> Mapping[str, Any]:
+def prompt_ids(
+    served: ServedModel,
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+    *,
+    system_prompt: str = "",
+    opening: str = "",
+) -> Sequence[int]:
+    """Returns the tokens of a conversation's prompt, opened for an answer that begins so.
+
+    Raises as `render`.
+    """
+    dialogue = _dialogue(served, messages, system_prompt)
+    return served.loaded.text.prompt(dialogue, _declared(tools), opening=opening)
+
+
+def _dialogue(
+    served: ServedModel, messages: Sequence[Message], system_prompt: str
+) -> list[Mapping[str, Any]]:
+    """The conversation as the model's template takes it."""
+    dialogue: list[Mapping[str, Any]] = []
+    if system_prompt and not any(message.speaker is Speaker.SYSTEM for message in messages):
+        dialogue.append({"role": "system", "content": system_prompt})
+    for position, message in enumerate(messages):
+        dialogue.append(_message(message, position, served.tools))
+    if served.tools is not None and served.tools.one_call_per_turn:
+        return _one_call_each(dialogue)
+    return dialogue
+
+
+def _one_call_each(dialogue: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Makes of a turn with several calls that many turns, each followed by its call's results."""
+    taken: set[int] = set()
+    split: list[Mapping[str, Any]] = []
+    for position, message in enumerate(dialogue):
+        calls: Sequence[Mapping[str, Any]] = message.get("tool_calls", ())
+        if position in taken:
+            continue
+        if len(calls) < 2:
+            split.append(message)
+            continue
+        after = list(range(position + 1, len(dialogue)))
+        results = list(takewhile(lambda place: dialogue[place]["role"] == "tool", after))
+        for number, call in enumerate(calls):
+            content = "" if number else message["content"]
+            split.append({**message, "content": content, "tool_calls": [call]})
+            for place in results:
+                if place not in taken and dialogue[place].get("tool_call_id") == call["id"]:
+                    taken.add(place)
+                    split.append(dialogue[place])
+    return split
+
+
+def _declared(tools: Sequence[Tool]) -> list[Mapping[str, Any]]:
+    return [_tool(tool, position) for position, tool in enumerate(tools)]
+
+
+def _message(message: Message, position: int, calls: ToolFormat | None) -> Mapping[str, Any]:
     for index, part in enumerate(message.parts):
         if isinstance(part, Image):
             raise unsupported(f"messages[{position}].parts[{index}].image", "it takes no images")
@@ -114,17 +173,21 @@ def _message(message: Message, position: int) -> Mapping[str, Any]:
     if message.name:
         rendered["name"] = message.name
     if message.tool_call_id:
-        rendered["tool_call_id"] = message.tool_call_id
+        rendered["tool_call_id"] = _identifier(message.tool_call_id, calls)
     if message.tool_calls:
         rendered["tool_calls"] = [
             {
-                "id": call.id,
+                "id": _identifier(call.id, calls),
                 "type": "function",
                 "function": {"name": call.name, "arguments": _arguments(call.arguments_json)},
             }
             for call in message.tool_calls
         ]
     return rendered
+
+
+def _identifier(id: str, calls: ToolFormat | None) -> str:
+    return id if calls is None else calls.identifier(id)
 
 
 def _arguments(text: str) -> Any:

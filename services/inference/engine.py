@@ -60,12 +60,67 @@ class SamplingParams:
         return self.temperature == 0 or self.top_p == 0 or self.top_k == 1
 
 
+class GrammarKind(Enum):
+    """Ways to describe a form."""
+
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    GBNF = "gbnf"
+    TOOLS = "tools"
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One tool's call: `begin`, its arguments as a JSON object, `end`."""
+
+    begin: str
+    end: str
+    schema: str = ""
+    """JSON Schema of the arguments; empty takes any JSON object."""
+    strict: bool = False
+    """The schema is read by the strict rules (see `Grammar.strict`)."""
+    field: str = ""
+    """Where the schema stands in the request; errors name it. Not part of the form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """A form that output is held to; `Engine.compile` makes it ready."""
+
+    kind: GrammarKind
+    source: str = ""
+    """JSON Schema, regular expression or GBNF; empty for the other kinds."""
+    strict: bool = False
+    """The schema is read by OpenAI's strict rules: objects are closed and all properties required,
+    and what says otherwise is refused."""
+    field: str = "guide"
+    """Where the form stands in the request; errors name it. Not part of the form."""
+    tags: tuple[Tag, ...] = ()
+    """TOOLS: the calls to choose from."""
+    separator: str = ""
+    """TOOLS: text between two calls."""
+    required: bool = False
+    """TOOLS: at least one call, and nothing in front of it."""
+    several: bool = False
+    """TOOLS: more than one call may come."""
+    trigger: str = ""
+    """TOOLS, not required: the text that no free text may hold, because it begins a call. Empty
+    where nothing marks calls: then free text may not begin as they do."""
+    text: "Grammar | None" = None
+    """TOOLS, not required: the form of an answer without calls; None leaves text free."""
+
+
 @dataclass(frozen=True, slots=True)
 class SequenceRequest:
     """One sequence to generate: one choice of one request."""
 
     prompt: Sequence[int]
     params: SamplingParams
+    grammar: object | None = None
+    """What `compile` of the same engine made. Then the end-of-sequence and stop tokens come only
+    where the form is complete, and always where nothing else can follow, whatever `min_tokens`
+    says; `ignore_eos` can't be combined with it. A form that leaves no token fails the group."""
     prompt_logprobs: bool = False
     """Score the prompt: needs `params.logprobs`; reported once as `PromptScored`."""
 
@@ -80,6 +135,9 @@ class GroupRequest:
     deadline: float | None = None
     """On the event loop's clock (`loop.time()`). Applies in the queue and while running."""
     request_id: str = ""
+    reuse: bool = True
+    """Whether attention state may be shared with other sequences, by taking it and by leaving it.
+    Never changes the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +152,16 @@ class TokenScore:
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """The group left the queue. First event of every group that isn't failed in the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """Sequence `index` begins with attention state that was there. Comes before its first token;
+    without it, nothing was reused."""
+
+    index: int
+    cached_tokens: int
+    """Prompt tokens that need not be computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +189,7 @@ class Ended:
     index: int
     reason: EndReason
     cached_tokens: int = 0
-    """Prompt tokens whose attention state was reused."""
+    """Prompt tokens whose attention state was reused, as in `Reused`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +200,7 @@ class Failed:
     error: Exception
 
 
-EngineEvent = Admitted | PromptScored | Token | Ended | Failed
+EngineEvent = Admitted | Reused | PromptScored | Token | Ended | Failed
 Sink = Callable[[Sequence[EngineEvent]], None]
 """Takes the events of one engine step for one group. Must not raise and must not block."""
 
@@ -224,6 +292,18 @@ class Engine(Protocol):
         """
         ...
 
+    async def compile(self, grammar: Grammar) -> object:
+        """Makes a form ready for `SequenceRequest.grammar`, off the event loop. The same form is
+        made once and kept for a while.
+
+        Raises:
+            InvalidArgument: the form is broken, too large, or uses what the engine can't hold
+                output to; `field` is the path of the construct.
+            UnsupportedParameter: the engine has no guided decoding.
+            Unavailable: the engine is closing or has stopped.
+        """
+        ...
+
     def status(self) -> EngineStatus:
         """Counts at this moment."""
         ...
@@ -284,8 +364,11 @@ class TextCodec(Protocol):
         """Exact bytes of a token. Raises InvalidArgument for an ID outside the vocabulary."""
         ...
 
-    def decoder(self, prompt: Sequence[int] = ()) -> TextDecoder:
-        """A fresh decoder for what follows `prompt`; special tokens give no text."""
+    def decoder(
+        self, prompt: Sequence[int] = (), *, keep: frozenset[str] = frozenset()
+    ) -> TextDecoder:
+        """A fresh decoder for what follows `prompt`; special tokens give no text, but for those
+        whose text is in `keep`."""
         ...
 
     def render(
@@ -300,6 +383,23 @@ class TextCodec(Protocol):
 
         Raises:
             InvalidArgument: the template refuses the conversation, or there is no template.
+        """
+        ...
+
+    def prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]],
+        *,
+        opening: str = "",
+    ) -> list[int]:
+        """Tokens of what `render` gives, opened for an answer that begins with `opening`.
+
+        Only the template's own text and `opening` become special tokens: where a string of the
+        conversation spells one, it is tokenised as the text it is.
+
+        Raises:
+            InvalidArgument: as `render`.
         """
         ...
 

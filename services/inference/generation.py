@@ -12,7 +12,7 @@ from typing import TypeVar
 from services.errors import InvalidArgument
 from services.inference.buffers import EventBuffer
 from services.inference.choices import Choice
-from services.inference.conversation import ToolPlan, check_chats, plan_tools, render
+from services.inference.conversation import ToolPlan, check_chats, plan_tools, prompt_ids
 from services.inference.engine import GroupRequest, SequenceRequest
 from services.inference.events import (
     Aborted,
@@ -23,6 +23,7 @@ from services.inference.events import (
     Event,
     EventSink,
 )
+from services.inference.forms import compile_form
 from services.inference.registry import Registry, ServedModel
 from services.inference.requests import Caller, ChatRequest, CompleteRequest, GenerationRequest
 from services.inference.runs import PromptPlan, Run, RunPlan
@@ -162,6 +163,7 @@ class Generator:
             sampling.max_tokens(len(prompt.ids), field)
             for prompt, field in zip(prompts, fields, strict=True)
         ]
+        form = await compile_form(request, served, tools)
         scorer = Scorer(served.loaded.text) if request.sampling.logprobs is not None else None
         return RunPlan(
             served=served,
@@ -171,11 +173,12 @@ class Generator:
             n=sampling.n,
             width=sampling.width,
             group=GroupRequest(
-                sequences=_sequences(sampling, prompts, limits, scored=scored),
+                sequences=_sequences(sampling, prompts, limits, form, scored=scored),
                 principal=caller.principal,
                 priority=request.priority,
                 deadline=caller.deadline,
                 request_id=request.request_id or caller.request_id,
+                reuse=isinstance(request, ChatRequest) or request.cache_hint.reuse is not False,
             ),
             scorer=scorer if scored else None,
         )
@@ -189,13 +192,19 @@ async def off_loop(length: int, work: Callable[[], _T]) -> _T:
 
 
 def _sequences(
-    sampling: SamplingPlan, prompts: Sequence[PromptPlan], limits: Sequence[int], *, scored: bool
+    sampling: SamplingPlan,
+    prompts: Sequence[PromptPlan],
+    limits: Sequence[int],
+    form: object | None,
+    *,
+    scored: bool,
 ) -> list[SequenceRequest]:
     base = sampling.base
     return [
         SequenceRequest(
             prompt.ids,
             replace(base, max_tokens=limit, seed=wrapped_seed(base.seed, k)),
+            form,
             prompt_logprobs=scored,
         )
         for prompt, limit in zip(prompts, limits, strict=True)
@@ -211,10 +220,11 @@ def _choices(
     scorer: Scorer | None,
 ) -> list[Choice]:
     names = frozenset(tool.name for tool in tools.offered)
+    keep = tools.reads.markers if tools.reads is not None else frozenset[str]()
     return [
         Choice(
             index,
-            served.loaded.text.decoder(prompts[index // sampling.width].ids),
+            served.loaded.text.decoder(prompts[index // sampling.width].ids, keep=keep),
             stops=StopFilter(sampling.stops) if sampling.stops else None,
             tools=tools.reads.parser(names, tools.forced) if tools.reads is not None else None,
             scorer=scorer,
@@ -228,14 +238,14 @@ async def _chat_prompt(request: ChatRequest, served: ServedModel, tools: ToolPla
     length = sum(len(message.text) for message in request.messages)
     _check_length(length, served, "messages")
 
-    def work() -> list[int]:
-        prompt = render(
+    def work() -> Sequence[int]:
+        return prompt_ids(
             served,
             request.messages,
             tools.offered,
             system_prompt=served.settings.system_prompt,
+            opening=tools.opening,
         )
-        return served.loaded.text.encode(prompt + tools.opening)
 
     length += sum(len(tool.parameters_json) for tool in tools.offered)
     return PromptPlan(await off_loop(length, work))

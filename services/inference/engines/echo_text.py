@@ -2,7 +2,7 @@
 
 import codecs
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from services.errors import InvalidArgument
@@ -89,9 +89,11 @@ class EchoText:
             f"{VOCABULARY_SIZE - 1}."
         )
 
-    def decoder(self, prompt: Sequence[int] = ()) -> "EchoDecoder":
+    def decoder(
+        self, prompt: Sequence[int] = (), *, keep: frozenset[str] = frozenset()
+    ) -> "EchoDecoder":
         """A fresh decoder."""
-        return EchoDecoder()
+        return EchoDecoder({id: text for id, text in SPECIAL.items() if text in keep})
 
     def render(
         self,
@@ -101,35 +103,34 @@ class EchoText:
         add_generation_prompt: bool = True,
     ) -> str:
         """The prompt of a conversation."""
-        parts: list[str] = []
-        rest = list(messages)
-        if tools:
-            lead = ""
-            if rest and rest[0]["role"] == "system":
-                lead = _text(rest.pop(0)) + "\n\n"
-            declared = "".join("\n" + json.dumps(tool, ensure_ascii=False) for tool in tools)
-            parts.append(_turn("system", lead + TOOLS_HEAD + declared + TOOLS_FOOT))
-        for message in rest:
-            calls: Sequence[Mapping[str, Any]] = message.get("tool_calls") or ()
-            called = "".join(
-                f"\n<tool_call>\n{json.dumps(call['function'], ensure_ascii=False)}\n</tool_call>"
-                for call in calls
-            )
-            parts.append(_turn(str(message["role"]), _text(message) + called))
-        if add_generation_prompt:
-            parts.append(f"{SPECIAL[IM_START]}assistant\n")
-        return "".join(parts)
+        return "".join(text for text, _ in _parts(messages, tools, add_generation_prompt))
+
+    def prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]],
+        *,
+        opening: str = "",
+    ) -> list[int]:
+        """Tokens of a conversation's prompt, opened for an answer."""
+        ids: list[int] = []
+        for text, own in [*_parts(messages, tools, True), (opening, True)]:
+            ids += self.encode(text) if own else text.encode("utf-8", errors="replace")
+        return ids
 
 
 class EchoDecoder:
     """Decodes bytes as they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Mapping[int, str]) -> None:
+        self._kept = kept
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def feed(self, token_id: int) -> str:
-        """Returns what became certain; special tokens give nothing."""
-        return self._utf8.decode(bytes((token_id,))) if 0 <= token_id < 256 else ""
+        """Returns what became certain; special tokens give nothing unless they are kept."""
+        if 0 <= token_id < 256:
+            return self._utf8.decode(bytes((token_id,)))
+        return self._utf8.decode(self._kept.get(token_id, "").encode())
 
     def flush(self) -> str:
         """Returns what is left."""
@@ -164,8 +165,34 @@ def _turns(prompt: Sequence[int]) -> list[tuple[str, list[int]]]:
     return turns
 
 
-def _turn(role: str, content: str) -> str:
-    return f"{SPECIAL[IM_START]}{role}\n{content}{SPECIAL[IM_END]}\n"
+def _parts(
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]],
+    add_generation_prompt: bool,
+) -> Iterator[tuple[str, bool]]:
+    """Parts of a prompt, and whether each is the template's own."""
+    rest = list(messages)
+    if tools:
+        lead = ""
+        if rest and rest[0]["role"] == "system":
+            lead = _text(rest.pop(0)) + "\n\n"
+        declared = "".join("\n" + json.dumps(tool, ensure_ascii=False) for tool in tools)
+        yield from _turn("system", lead + TOOLS_HEAD + declared + TOOLS_FOOT)
+    for message in rest:
+        calls: Sequence[Mapping[str, Any]] = message.get("tool_calls") or ()
+        called = "".join(
+            f"\n<tool_call>\n{json.dumps(call['function'], ensure_ascii=False)}\n</tool_call>"
+            for call in calls
+        )
+        yield from _turn(str(message["role"]), _text(message) + called)
+    if add_generation_prompt:
+        yield f"{SPECIAL[IM_START]}assistant\n", True
+
+
+def _turn(role: str, content: str) -> Iterator[tuple[str, bool]]:
+    yield f"{SPECIAL[IM_START]}{role}\n", True
+    yield content, False
+    yield f"{SPECIAL[IM_END]}\n", True
 
 
 def _text(message: Mapping[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """The text side of Hugging Face models: tokenizer and chat template."""
 
 import codecs
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 from jinja2 import TemplateError
@@ -10,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from services.errors import FailedPrecondition, InvalidArgument
 from services.inference.engine import TextDecoder
+from services.inference.engines.caller_text import CallerText, sound, split
 from services.inference.engines.pieces import Pieces, Scheme
 from services.inference.engines.template_names import template_family
 
@@ -65,9 +68,7 @@ class HFText:
 
     def encode(self, text: str, *, add_special: bool = False) -> list[int]:
         """Tokens of a text."""
-        if not text.isascii():  # lone surrogates are no text: tokenizers refuses them
-            text = text.encode("utf-8", errors="replace").decode()
-        return self._backend.encode(text, add_special_tokens=add_special).ids
+        return self._backend.encode(sound(text), add_special_tokens=add_special).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of tokens, special ones included."""
@@ -82,13 +83,18 @@ class HFText:
         self._check((token_id,))
         return self._pieces[token_id]
 
-    def decoder(self, prompt: Sequence[int] = ()) -> TextDecoder:
+    def decoder(
+        self, prompt: Sequence[int] = (), *, keep: frozenset[str] = frozenset()
+    ) -> TextDecoder:
         """A fresh decoder for what follows `prompt`."""
+        hidden = self._special
+        if keep:
+            hidden -= {self._backend.token_to_id(text) for text in keep}
         before = next((token for token in reversed(prompt) if token not in self._special), None)
         if self._pieces.scheme is Scheme.OTHER:
-            return DifferenceDecoder(self._plain, self._special, before)
+            return DifferenceDecoder(self._plain, hidden, before)
         drop = self._pieces.drops_first_space and before is None
-        return BytesDecoder(self._pieces, self._special, drop_first_space=drop)
+        return BytesDecoder(self._pieces, hidden, drop_first_space=drop)
 
     def render(
         self,
@@ -115,11 +121,42 @@ class HFText:
             raise InvalidArgument(
                 f"The model's chat template refuses the conversation: {error}", field="messages"
             ) from error
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
             raise InvalidArgument(
                 "The model's chat template can't render this conversation.", field="messages"
             ) from error
         return cast("str", prompt)
+
+    def prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]],
+        *,
+        opening: str = "",
+    ) -> list[int]:
+        """Tokens of a conversation's prompt, opened for an answer."""
+        try:
+            given, sentinel = self._callers.marked([list(messages), list(tools)])
+        except RecursionError as error:
+            raise InvalidArgument(
+                "The conversation is nested too deeply.", field="messages"
+            ) from error
+        parts = split(self.render(given[0], given[1]) + opening, sentinel)
+        if len(parts) == 1:
+            return self.encode(parts[0])
+        encodings = self._backend.encode_batch(
+            [sound(part) for part in parts], add_special_tokens=False
+        )
+        return [token for encoding in encodings for token in encoding.ids]
+
+    @cached_property
+    def _callers(self) -> CallerText:
+        turn, answer = {"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}
+        written: set[int] = set()
+        for turns in ([turn, answer, turn], [{"role": "system", "content": "x"}, turn]):
+            with contextlib.suppress(InvalidArgument):  # a template may refuse either
+                written.update(self.encode(self.render(turns, [], add_generation_prompt=False)))
+        return CallerText(self._backend, frozenset(written))
 
     def _plain(self, ids: Sequence[int]) -> str:
         return self._backend.decode(list(ids), skip_special_tokens=False)

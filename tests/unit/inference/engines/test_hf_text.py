@@ -88,6 +88,27 @@ def test_streamed_text_is_the_decoded_text(name: str, data: st.DataObject) -> No
     assert decoder.flush() == ""
 
 
+KEPT = {
+    "byte-level": "<|im_start|>",
+    "sentencepiece": "</s>",
+    "wordpiece": "[SEP]",
+    "echo": "<|im_end|>",
+}
+
+
+@pytest.mark.parametrize("name", CODECS)
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_special_tokens_that_are_kept_come_through(name: str, data: st.DataObject) -> None:
+    codec = CODECS[name]
+    [kept] = [id for id in SPECIAL[name] if codec.piece(id).strip() == KEPT[name].encode()]
+    ids = data.draw(st.lists(st.sampled_from([*SPECIAL[name], 3, 4]), max_size=12))
+    decoder = codec.decoder(keep=frozenset({KEPT[name], "no such token"}))
+    streamed = "".join(map(decoder.feed, ids)) + decoder.flush()
+    dropped = SPECIAL[name] - {kept}
+    assert streamed == codec.decode([token for token in ids if token not in dropped])
+
+
 @pytest.mark.parametrize("name", ["byte-level", "echo"])
 @given(text=st.text(max_size=40).filter(lambda text: "<|" not in text))
 @settings(max_examples=200, deadline=None)

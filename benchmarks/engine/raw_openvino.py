@@ -1,0 +1,66 @@
+"""OpenVINO GenAI's own pipeline over the model that our engine converted."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import openvino_genai
+
+from benchmarks.engine.jobs import Job, Times
+
+genai: Any = openvino_genai
+_CONTEXT = 2048
+_CALLERS = 32
+_BLOCK = 32
+
+
+class RawOpenVino:
+    """`ContinuousBatchingPipeline`, stepped in a loop."""
+
+    def __init__(self, converted: Path) -> None:
+        found = sorted(converted.rglob("openvino_model.xml"))
+        if not found:
+            raise RuntimeError("our OpenVINO engine converts the model: run it in the same run")
+        scheduler = genai.SchedulerConfig()
+        scheduler.num_kv_blocks = _CALLERS * _CONTEXT // _BLOCK + 1
+        scheduler.cache_size = 0
+        scheduler.max_num_batched_tokens = 512
+        scheduler.max_num_seqs = _CALLERS
+        scheduler.dynamic_split_fuse = True
+        scheduler.enable_prefix_caching = True
+        options = {
+            "INFERENCE_PRECISION_HINT": "bf16",
+            "KV_CACHE_PRECISION": "bf16",
+            "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
+        }
+        folder = str(found[0].parent)
+        self._pipeline = genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", options)
+
+    async def run(self, jobs: Sequence[Job]) -> Times:
+        """Runs jobs that start together."""
+        return self._run(jobs)
+
+    def _run(self, jobs: Sequence[Job]) -> Times:
+        start = time.perf_counter()
+        handles: list[Any] = []
+        for index, job in enumerate(jobs):
+            config = genai.GenerationConfig()
+            config.apply_chat_template = False
+            config.max_new_tokens = job.tokens
+            config.set_eos_token_id(0)
+            config.ignore_eos = True
+            prompt = openvino.Tensor(np.array([job.prompt], dtype=np.int64))
+            handles.append(self._pipeline.add_request(index, prompt, config))
+        times: Times = [[] for _ in jobs]
+        while self._pipeline.has_non_finished_requests():
+            self._pipeline.step()
+            now = time.perf_counter() - start
+            for handle, each in zip(handles, times, strict=True):
+                while handle.can_read():
+                    [output] = handle.read().values()
+                    each.extend([now] * len(output.generated_ids))
+        return times
