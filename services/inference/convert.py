@@ -118,7 +118,8 @@ def _to_part(part: message_pb.Part) -> str | Image:
 
 def _to_guide(guide: sampling_pb.Guide) -> Guide:
     kind = GuideKind(guide.WhichOneof("guide"))
-    return Guide(kind, "" if kind is GuideKind.JSON_OBJECT else str(getattr(guide, kind.value)))
+    source = "" if kind is GuideKind.JSON_OBJECT else str(getattr(guide, kind.value))
+    return Guide(kind, source, guide.strict)
 
 
 def _to_priority(priority: int) -> Priority:

@@ -107,7 +107,7 @@ class Grammar:
     trigger: str = ""
     """TOOLS, not required: the text that no free text may hold, because it begins a call. Empty
     where nothing marks calls: then free text may not begin as they do."""
-    text: "Grammar | None" = None
+    text: Grammar | None = None
     """TOOLS, not required: the form of an answer without calls; None leaves text free."""
 
 
@@ -218,7 +218,8 @@ class GroupHandle(Protocol):
         ...
 
     def pause(self) -> None:
-        """Stops stepping the group's sequences, keeping their memory (a reader is slow)."""
+        """Stops stepping the group's sequences (a reader is slow). They keep their memory unless
+        others need it; then it is computed again after `resume`."""
         ...
 
     def resume(self) -> None:

@@ -96,6 +96,8 @@ class Guide:
 
     kind: GuideKind
     source: str = ""
+    strict: bool = False
+    """A JSON_SCHEMA is read by OpenAI's strict rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class CacheHint:
-    """Hints about reuse of attention state; never part of the result."""
+    """Hints about reuse of attention state; never an error, never part of the result.
+
+    No engine has lasting slots or overflowing contexts, so only `reuse` has something to change.
+    """
 
     slot: int | None = None
     keep_token_count: int | None = None

@@ -147,6 +147,8 @@ def check_guide(guide: Guide | None, capabilities: EngineCapabilities) -> None:
     }
     if not able[guide.kind]:
         raise unsupported(f"guide.{guide.kind.value}", "its engine has no guided decoding")
+    if guide.strict and guide.kind is not GuideKind.JSON_SCHEMA:
+        raise InvalidArgument("'guide.strict': is for JSON schemas only.", field="guide.strict")
 
 
 def check_priority(priority: Priority, caller: Caller) -> None:

@@ -4,6 +4,7 @@ PYTHON_SCENARIOS = [
     "models",
     "chat",
     "stream",
+    "reuse",
     "stream_helper",
     "raw_stream",
     "completions",
@@ -12,5 +13,10 @@ PYTHON_SCENARIOS = [
     "many",
     "stop",
     "tools",
+    "parse",
+    "json_mode",
+    "required",
+    "strict_tools",
+    "refused_schema",
     "disconnect",
 ]

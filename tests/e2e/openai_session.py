@@ -3,12 +3,14 @@
 `python openai_session.py SCENARIO URL KEY`; a failed assertion is a failed test.
 """
 
+import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import openai
+import pydantic
 
 MODEL = "penstock-starter"
 HELLO = [{"role": "user", "content": "Hello!"}]
@@ -39,6 +41,15 @@ def chat(client: openai.OpenAI) -> None:
     assert answer._request_id
 
 
+def reuse(client: openai.OpenAI) -> None:
+    """A prompt that was read a moment ago is not read again, but for its last token."""
+    long = [{"role": "user", "content": "Tell me a story about a fox. " * 8}]
+    for _ in range(2):
+        answer = client.chat.completions.create(model=MODEL, messages=long, max_tokens=1)
+    usage = answer.model_dump()["usage"]
+    assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"] - 1
+
+
 def stream(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(model=MODEL, messages=STORY, temperature=0)
     chunks = list(
@@ -57,7 +68,11 @@ def stream(client: openai.OpenAI) -> None:
     assert all(c.choices[0].delta.role is None for c in chunks[1:] if c.choices)
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
     assert chunks[-1].choices == []
-    assert chunks[-1].usage == whole.usage
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert whole.usage is not None
+    for count in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        assert getattr(usage, count) == getattr(whole.usage, count)
     assert all(c.usage is None for c in chunks[:-1])
     assert len({c.id for c in chunks}) == 1
     assert len({c.created for c in chunks}) == 1
@@ -211,6 +226,136 @@ def tools(client: openai.OpenAI) -> None:
     assert answer.choices[0].finish_reason in {"tool_calls", "stop"}
 
 
+class Colour(pydantic.BaseModel):
+    name: Literal["red", "green"]
+    share: int = pydantic.Field(ge=0, le=100)
+
+
+class Palette(pydantic.BaseModel):
+    colours: list[Colour] = pydantic.Field(max_length=2)
+    best: Colour | None
+    sure: bool
+
+
+def parse(client: openai.OpenAI) -> None:
+    chat = client.chat.completions
+    owner = chat if hasattr(chat, "parse") else client.beta.chat.completions
+    ask = [{"role": "user", "content": "Which colours do you like?"}]
+    for temperature in (0, 1):
+        answer = owner.parse(
+            model=MODEL,
+            messages=ask,
+            response_format=Palette,
+            temperature=temperature,
+            n=2,
+            seed=3,
+            max_tokens=300,
+        )
+        for choice in answer.choices:
+            assert choice.finish_reason == "stop"
+            assert isinstance(choice.message.parsed, Palette)
+            assert list(json.loads(choice.message.content)) == ["colours", "best", "sure"]
+
+
+def json_mode(client: openai.OpenAI) -> None:
+    arguments = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "Say hello as JSON."}],
+        "response_format": {"type": "json_object"},
+        "max_tokens": 120,
+        "seed": 4,
+    }
+    whole = client.chat.completions.create(**arguments)
+    text = whole.choices[0].message.content
+    assert text.startswith("{")
+    if whole.choices[0].finish_reason == "stop":
+        assert isinstance(json.loads(text), dict)
+    else:
+        assert whole.choices[0].finish_reason == "length"
+    chunks = client.chat.completions.create(**arguments, stream=True)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == text
+
+
+def _tool(name: str, **properties: object) -> dict[str, object]:
+    parameters = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    function = {"name": name, "description": "Does it.", "parameters": parameters, "strict": True}
+    return {"type": "function", "function": function}
+
+
+CITY = {"enum": ["Paris", "Rome"]}
+TWO = [_tool("get_weather", city=CITY), _tool("get_time", city=CITY, utc={"type": "boolean"})]
+
+
+def _check_call(call: Any) -> None:
+    arguments = json.loads(call.function.arguments)
+    assert arguments["city"] in CITY["enum"]
+    expected = {"get_weather": ["city"], "get_time": ["city", "utc"]}[call.function.name]
+    assert list(arguments) == expected
+
+
+def required(client: openai.OpenAI) -> None:
+    for parallel in (True, False):
+        answer = client.chat.completions.create(
+            model=MODEL,
+            messages=HELLO,
+            tools=TWO,
+            tool_choice="required",
+            parallel_tool_calls=parallel,
+            n=3,
+            seed=5,
+            temperature=1,
+            max_tokens=300,
+        )
+        for choice in answer.choices:
+            assert choice.message.content is None
+            calls = choice.message.tool_calls
+            assert calls
+            if choice.finish_reason == "tool_calls":
+                for call in calls:
+                    _check_call(call)
+            assert parallel or len(calls) == 1
+            assert parallel or choice.finish_reason == "tool_calls"
+
+
+def strict_tools(client: openai.OpenAI) -> None:
+    choices = [{"type": "function", "function": {"name": "get_time"}}, "auto"]
+    for choice in choices:
+        answer = client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": "What time is it in Rome?"}],
+            tools=TWO,
+            tool_choice=choice,
+            temperature=0,
+            max_tokens=200,
+        )
+        for call in answer.choices[0].message.tool_calls or ():
+            _check_call(call)
+        assert choice == "auto" or answer.choices[0].finish_reason in {"tool_calls", "stop"}
+
+
+def refused_schema(client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"a": {"not": {"type": "string"}}}}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    error = refusal(
+        openai.BadRequestError,
+        lambda: client.chat.completions.create(model=MODEL, messages=HELLO, response_format=form),
+    )
+    assert error.param == "response_format.json_schema.schema.properties.a.not", error.param
+    form["json_schema"]["strict"] = True
+    schema["properties"] = {"a": {"type": "string"}}
+    schema["additionalProperties"] = True
+    error = refusal(
+        openai.BadRequestError,
+        lambda: client.chat.completions.create(model=MODEL, messages=HELLO, response_format=form),
+    )
+    assert error.param == "response_format.json_schema.schema.additionalProperties", error.param
+
+
 def disconnect(client: openai.OpenAI) -> None:
     for _ in range(3):
         events = client.chat.completions.create(
@@ -228,6 +373,7 @@ SCENARIOS = {
         models,
         chat,
         stream,
+        reuse,
         stream_helper,
         raw_stream,
         completions,
@@ -236,6 +382,11 @@ SCENARIOS = {
         many,
         stop,
         tools,
+        parse,
+        json_mode,
+        required,
+        strict_tools,
+        refused_schema,
         disconnect,
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import grpc
@@ -17,6 +18,14 @@ MODEL = "penstock-starter"
 HELLO = {"messages": [{"role": "user", "content": "Hello!"}]}
 STORY = {"messages": [{"role": "user", "content": "Tell me a story"}]}
 
+
+def schema_form(schema: dict[str, Any], strict: bool = False) -> dict[str, Any]:
+    inner = {"name": "form", "schema": schema, "strict": strict}
+    return {"type": "json_schema", "json_schema": inner}
+
+
+COLOUR = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}}
+
 CASES: list[dict[str, Any]] = [
     HELLO | {"temperature": 0},
     STORY | {"temperature": 0, "max_tokens": 7},
@@ -24,6 +33,8 @@ CASES: list[dict[str, Any]] = [
     STORY | {"temperature": 1, "seed": 5, "n": 2, "max_tokens": 8},
     STORY | {"temperature": 0, "stop": [" a"]},
     STORY | {"temperature": 0, "frequency_penalty": 1.5, "presence_penalty": 0.5, "max_tokens": 12},
+    STORY | {"temperature": 1, "seed": 2, "response_format": schema_form(COLOUR, strict=True)},
+    STORY | {"max_tokens": 9, "seed": 2, "response_format": {"type": "json_object"}},
     STORY | {"temperature": 0.7, "top_k": 5, "top_p": 0.8, "min_p": 0.01, "seed": 1},
     {
         "messages": [
@@ -39,7 +50,12 @@ ERRORS: list[tuple[dict[str, Any], str, int]] = [
     ({"messages": [{"role": "user", "content": "x " * 30000}]}, "CONTEXT_LENGTH_EXCEEDED", 400),
     (HELLO | {"temperature": 2.5}, "INVALID_ARGUMENT", 400),
     (HELLO | {"logit_bias": {"999999": 1}}, "INVALID_ARGUMENT", 400),
-    (HELLO | {"response_format": {"type": "json_object"}}, "UNSUPPORTED_PARAMETER", 400),
+    (HELLO | {"response_format": schema_form({"not": {}})}, "INVALID_ARGUMENT", 400),
+    (
+        HELLO | {"response_format": schema_form({"type": "object"}), "ignore_eos": True},
+        "INVALID_ARGUMENT",
+        400,
+    ),
 ]
 
 FINISH = {
@@ -49,7 +65,7 @@ FINISH = {
 }
 SAMPLING = (
     *("temperature", "max_tokens", "seed", "n", "frequency_penalty", "presence_penalty"),
-    *("top_k", "top_p", "min_p", "stop"),
+    *("top_k", "top_p", "min_p", "stop", "ignore_eos"),
 )
 
 
@@ -64,8 +80,15 @@ def to_proto(body: dict[str, Any]) -> inference_service_pb2.ChatRequest:
     }
     if "logit_bias" in body:
         message["sampling"]["logit_bias"] = body["logit_bias"]
-    if "response_format" in body:
+    form = body.get("response_format", {})
+    if form.get("type") == "json_object":
         message["guide"] = {"json_object": True}
+    elif form:
+        schema = form["json_schema"]
+        message["guide"] = {
+            "json_schema": json.dumps(schema["schema"]),
+            "strict": schema.get("strict", False),
+        }
     return json_format.ParseDict(message, inference_service_pb2.ChatRequest())
 
 

@@ -158,7 +158,10 @@ def _guide(form: schema.ResponseFormat | None) -> sampling_pb2.Guide | None:
     if form.json_schema is None:
         raise missing("response_format.json_schema")
     path = "response_format.json_schema.schema"
-    return sampling_pb2.Guide(json_schema=json_object(form.json_schema.schema, path) or "{}")
+    return sampling_pb2.Guide(
+        json_schema=json_object(form.json_schema.schema, path) or "{}",
+        strict=bool(form.json_schema.strict),
+    )
 
 
 def _add_tools(request: inference_pb2.ChatRequest, body: schema.ChatCompletionRequest) -> None:

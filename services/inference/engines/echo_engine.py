@@ -15,6 +15,7 @@ from services.inference.engine import (
     EngineCapabilities,
     EngineInfo,
     EngineStatus,
+    Grammar,
     GroupHandle,
     GroupRequest,
     LoadedModel,
@@ -24,6 +25,7 @@ from services.inference.engine import (
 )
 from services.inference.engines.admission import Limits
 from services.inference.engines.echo_text import IM_END, VOCABULARY_SIZE, EchoText, echoed
+from services.inference.engines.guides import check_forms, without_guides
 from services.inference.engines.handle import Command, ScheduledGroup, deliver
 from services.inference.engines.scheduler import Scheduler
 from services.inference.engines.sequences import SequenceState, Stage
@@ -85,9 +87,10 @@ class EchoEngine:
                 queue_limit=settings.queue_limit,
                 context_length=settings.context_length,
                 vocabulary_size=VOCABULARY_SIZE,
+                reuse=False,  # there is no attention state
             ),
             eos=frozenset({IM_END}),
-            prefill_tokens=settings.context_length * settings.max_batch_size,
+            step_tokens=settings.context_length * settings.max_batch_size,
             now=time.monotonic(),
         )
         self._loop = asyncio.get_running_loop()
@@ -105,11 +108,16 @@ class EchoEngine:
         """Queues a group."""
         if self._closed:
             raise Unavailable("The model is being unloaded: try again.", retry_after_s=1.0)
+        check_forms(group, None)
         now = time.monotonic()
         deadline = None if group.deadline is None else now + group.deadline - self._loop.time()
         state = self._scheduler.submit(group, sink, deadline=deadline, now=now)
         self._wake.set()
         return ScheduledGroup(state, self._apply)
+
+    async def compile(self, grammar: Grammar) -> object:
+        """Refuses: an echo can't be held to a form."""
+        raise without_guides(grammar)
 
     def status(self) -> EngineStatus:
         """Counts at this moment."""
@@ -173,7 +181,8 @@ class EchoEngine:
                 return
             token = next_token(sequence, source)
             self._scheduler.accept(sequence, token, token_score(sequence, token), now)
-            sequence.computed = len(sequence.tokens) - 1
+            if sequence.row is not None:
+                sequence.row.length = len(sequence.tokens) - 1
 
 
 def next_token(sequence: SequenceState, source: Sequence[int]) -> int:

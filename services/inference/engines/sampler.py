@@ -1,9 +1,9 @@
 """Chooses tokens from logits.
 
-Order per row: repetition penalty, presence and frequency penalties, bias, bans (`min_tokens`),
-temperature, top-k, typical-p, top-p, min-p. Which path a row takes depends on its own parameters
-only, and each row draws one number a token from its own generator: so its tokens don't depend on
-what else is in the batch.
+Order per row: repetition penalty, presence and frequency penalties, bias, bans (`min_tokens`, or
+what the form of guided output forbids), temperature, top-k, typical-p, top-p, min-p. Which path a
+row takes depends on its own parameters only, and each row draws one number a token from its own
+generator: so its tokens don't depend on what else is in the batch.
 
 The generators are Python's: one draw costs a fiftieth of torch's, and gives the same number on
 every device.
@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from services.errors import DomainError
 from services.inference.engine import SamplingParams, TokenScore
 from services.inference.engines.filters import filter_rows
+from services.inference.engines.grammar_masks import CompiledGrammar
 from services.inference.engines.sequences import SequenceState
 
 
@@ -28,6 +30,8 @@ class Choice:
 
     token_id: int
     score: TokenScore | None
+    error: DomainError | None = None
+    """No token could be chosen: the sequence's group fails with this."""
 
 
 class RowSampler:
@@ -57,6 +61,12 @@ class RowSampler:
         )
         self._random = random.Random(params.seed)
         self._drawn = 0
+        self.error: DomainError | None = None
+        """Why the form of its output leaves no token."""
+        grammar = sequence.request.grammar
+        self._guided = None
+        if isinstance(grammar, CompiledGrammar):
+            self._guided = grammar.follow(sequence.tokens[sequence.prompt_length :], params)
 
     @property
     def edits(self) -> bool:
@@ -66,6 +76,7 @@ class RowSampler:
             self._repeats
             or self._penalised
             or params.logit_bias
+            or self._guided is not None
             or self._sequence.generated < params.min_tokens
         )
 
@@ -84,7 +95,14 @@ class RowSampler:
             logits -= params.presence_penalty * (self._counts > 0)
         if params.logit_bias:
             logits[self._biased] += self._bias
-        if self._sequence.generated < params.min_tokens:
+        if self._guided is not None:
+            try:
+                blocked = torch.as_tensor(self._guided.blocked())
+            except DomainError as error:
+                self.error = error
+            else:
+                logits.masked_fill_(blocked.to(self._device), -torch.inf)
+        elif self._sequence.generated < params.min_tokens:
             logits[self._banned] = -torch.inf
         return logits
 
@@ -97,7 +115,9 @@ class RowSampler:
         return self._random.random()
 
     def note(self, token_id: int) -> None:
-        """Counts a token that was chosen."""
+        """Counts a token that was chosen, and starts working out what its form allows next."""
+        if self._guided is not None:
+            self._guided.note(token_id)
         if self._seen is not None:
             self._seen[token_id] = True
         if self._counts is not None:
@@ -122,7 +142,10 @@ def choose(logits: Tensor, rows: Sequence[RowSampler]) -> list[Choice]:
     scores = _score_choices(logits, rows, tokens)
     for row, token in zip(rows, tokens, strict=True):
         row.note(token)
-    return [Choice(token, score) for token, score in zip(tokens, scores, strict=True)]
+    return [
+        Choice(token, score, row.error)
+        for token, score, row in zip(tokens, scores, rows, strict=True)
+    ]
 
 
 def score_tokens(logits: Tensor, tokens: Sequence[int], top: int) -> list[TokenScore]:

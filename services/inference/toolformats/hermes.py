@@ -64,6 +64,12 @@ class _Hermes(Walker):
         if close < 0:
             upto = len(self._buffer) - partial_length(self._buffer, _CLOSE)
         end = self._json.feed(self._buffer[:upto])
+        if end < 0 <= close and self._json.in_string:
+            # The tag is part of an argument.
+            upto = close + len(_CLOSE)
+            self._json.feed(_CLOSE)
+            self._pass_arguments(upto, over=False, pieces=pieces)
+            return True
         over = end >= 0 or close >= 0
         return self._pass_arguments(end if end >= 0 else upto, over, pieces)
 

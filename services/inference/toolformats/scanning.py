@@ -20,6 +20,11 @@ class JsonEnd:
         self._in_string = False
         self._escaped = False
 
+    @property
+    def in_string(self) -> bool:
+        """Whether what was fed ends inside a string."""
+        return self._in_string
+
     def feed(self, text: str) -> int:
         """Returns the index after the character that closes the value, or -1 while it is open."""
         for position, character in enumerate(text):

@@ -235,6 +235,9 @@ def test_response_formats() -> None:
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
     guide = to_chat_request(chat(response_format=form)).guide
     assert json.loads(guide.json_schema) == {"type": "object"}
+    assert not guide.strict
+    form["json_schema"]["strict"] = True  # type: ignore[index]
+    assert to_chat_request(chat(response_format=form)).guide.strict
 
 
 @pytest.mark.parametrize(
@@ -251,6 +254,28 @@ def test_response_formats() -> None:
         ({"logprobs": True, "top_logprobs": 1}, "sampling.logprobs", "top_logprobs"),
         ({}, "guide", "response_format"),
         ({}, "guide.json_schema", "response_format"),
+        ({}, "guide.json_object", "response_format"),
+        ({}, "guide.strict", "response_format.json_schema.strict"),
+        (
+            {},
+            "guide.json_schema.properties.a.not",
+            "response_format.json_schema.schema.properties.a.not",
+        ),
+        (
+            {},
+            'guide.json_schema["$x y"].items',
+            'response_format.json_schema.schema["$x y"].items',
+        ),
+        (
+            {},
+            "tools[2].parameters_json.properties.a.not",
+            "tools[2].function.parameters.properties.a.not",
+        ),
+        (
+            {"functions": [{"name": "f"}]},
+            "tools[0].parameters_json.properties.a",
+            "functions[0].parameters.properties.a",
+        ),
         ({}, "messages[3].parts[1].image", "messages[3].content[1].image_url"),
         ({}, "messages[3].parts[1].image.data", "messages[3].content[1].image_url"),
         ({}, "messages[3].parts", "messages[3].content"),

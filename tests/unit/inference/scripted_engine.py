@@ -9,6 +9,7 @@ from services.inference.engine import (
     EngineEvent,
     EngineInfo,
     EngineStatus,
+    Grammar,
     GroupRequest,
     LoadedModel,
     Sink,
@@ -63,6 +64,9 @@ class ScriptedEngine:
 
     def resume(self) -> None:
         self.calls.append("resume")
+
+    async def compile(self, grammar: Grammar) -> object:
+        return grammar
 
     def status(self) -> EngineStatus:
         return EngineStatus(0, 0, 0)

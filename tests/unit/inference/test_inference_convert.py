@@ -145,11 +145,12 @@ def test_images_and_guides_are_read() -> None:
     (read,) = message.parts
     assert not isinstance(read, str)
     assert (read.data, read.mime_type) == (b"d", "image/png")
-    for field in fields_of(sampling_pb2.Guide):
-        guide = sampling_pb2.Guide(**{field.name: SAMPLES[field.type]})
+    for field in sampling_pb2.Guide.DESCRIPTOR.oneofs_by_name["guide"].fields:
+        guide = sampling_pb2.Guide(**{field.name: SAMPLES[field.type], "strict": True})
         request = convert.to_chat_request(pb.ChatRequest(guide=guide))
         assert request.guide is not None
         assert request.guide.kind.value == field.name
+        assert request.guide.strict
 
 
 LOGPROB = TokenLogprob("t", 1, -0.5, b"t", (TokenLogprob("u", 2, -1.0, b"u"),))

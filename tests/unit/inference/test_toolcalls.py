@@ -150,7 +150,7 @@ def test_frames_are_read_back(family: str, forced: str, data: st.DataObject) -> 
     """What guided decoding writes between the frames of calls are exactly those calls."""
     written = FAMILIES[family]
     value = st.recursive(
-        st.none() | st.integers() | st.text(max_size=8),
+        st.none() | st.integers() | st.text(max_size=8) | st.just("a </tool_call> b"),
         lambda inner: (
             st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
         ),

@@ -231,7 +231,12 @@ Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
 
 @_typing.final
 class Guide(_message.Message):
-    """Constrains the output to a form. The engine masks tokens that would leave it."""
+    """Constrains the output to a form. The engine masks tokens that would leave it: output that ends with
+    FINISH_REASON_STOP has the form (unless one of the stop texts cut it), and output that max_tokens cut
+    is the beginning of one that has. Where the form is complete and nothing can follow, the output ends,
+    whatever min_tokens says; ignore_eos can't be combined with it. Beside tools, it is the form of an
+    answer that calls none.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -239,6 +244,7 @@ class Guide(_message.Message):
     JSON_SCHEMA_FIELD_NUMBER: _builtins.int
     GBNF_FIELD_NUMBER: _builtins.int
     REGEX_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     json_object: _builtins.bool
     """Any JSON object. Must be true."""
     json_schema: _builtins.str
@@ -247,6 +253,11 @@ class Guide(_message.Message):
     """A grammar in GBNF."""
     regex: _builtins.str
     """A regular expression that the whole output matches."""
+    strict: _builtins.bool
+    """Reads json_schema by OpenAI's strict rules: an object that does not say otherwise takes no other
+    properties than those it names and needs all of them, and a schema that says otherwise is refused.
+    Default false: the schema means what JSON Schema says. Only with json_schema.
+    """
     def __init__(
         self,
         *,
@@ -254,10 +265,11 @@ class Guide(_message.Message):
         json_schema: _builtins.str = ...,
         gbnf: _builtins.str = ...,
         regex: _builtins.str = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gbnf", b"gbnf", "guide", b"guide", "json_object", b"json_object", "json_schema", b"json_schema", "regex", b"regex"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gbnf", b"gbnf", "guide", b"guide", "json_object", b"json_object", "json_schema", b"json_schema", "regex", b"regex"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gbnf", b"gbnf", "guide", b"guide", "json_object", b"json_object", "json_schema", b"json_schema", "regex", b"regex", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_guide: _TypeAlias = _typing.Literal["json_object", "json_schema", "gbnf", "regex"]  # noqa: Y015
     _WhichOneofArgType_guide: _TypeAlias = _typing.Literal["guide", b"guide"]  # noqa: Y015
