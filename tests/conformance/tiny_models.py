@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -51,6 +52,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "phi3": {"pad_token_id": None, "sliding_window": None},
     "gpt2": {"n_positions": 4096, "n_embd": 32, "n_layer": 2, "n_head": 4},
     "gpt_neox": {},
+    "smollm3": {"no_rope_layers": [1, 0], "pad_token_id": None},
+    "granite": {
+        "attention_multiplier": 0.2,
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.5,
+        "logits_scaling": 2.0,
+    },
+    "starcoder2": {"sliding_window": None},
 }
 
 
@@ -73,14 +82,21 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
 def save_model(folder: Path, family: str = "llama", **changes: Any) -> Path:
     """Saves a random model of a family with the byte-level tokenizer."""
     tokenizer = byte_level_tokenizer()
+    model = random_model(family, len(tokenizer), tokenizer.eos_token_id, **changes)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def random_model(
+    family: str, vocabulary_size: int = 320, eos: int | None = None, **changes: Any
+) -> PreTrainedModel:
+    """Makes a random model of a family."""
     options = {**SHAPE, **FAMILIES[family], **changes}
     if family == "gpt2":
         options = {**FAMILIES[family], "initializer_range": 0.2, **changes}
     model_type = options.pop("model_type", family)
-    special = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
-    config = AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **{**special, **options})
+    special = {"bos_token_id": None, "eos_token_id": eos, "pad_token_id": None}
+    config = AutoConfig.for_model(model_type, vocab_size=vocabulary_size, **{**special, **options})
     torch.manual_seed(20)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)

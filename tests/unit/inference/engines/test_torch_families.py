@@ -24,7 +24,7 @@ async def test_batched_greedy_is_what_generate_gives(family: str, tmp_path: Path
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     generator = torch.Generator().manual_seed(4)
     prompts = [torch.randint(3, 300, (n,), generator=generator).tolist() for n in LENGTHS]
-    settings = TorchSettings(dtype="float32", device="cpu", max_batch_size=4, prefill_tokens=48)
+    settings = TorchSettings(dtype="float32", device="cpu", max_batch_size=4, step_tokens=48)
     loaded = await TorchLoader(settings).load(ModelSpec(family, "1", folder), lambda share: None)
     recorders = [
         submit(loaded.engine, sequence(prompt, 20 + 3 * place, temperature=0, ignore_eos=True))
