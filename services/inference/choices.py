@@ -52,7 +52,8 @@ class Choice:
         self.token_count = 0
         """Tokens generated so far."""
         self.logprob_sum = 0.0
-        self.cached_tokens: int | None = None
+        self.cached_tokens = 0
+        """Prompt tokens that need not be computed."""
         self._decoder = decoder
         self._stops = stops
         self._tools = tools

@@ -14,6 +14,7 @@ from services.inference.engine import (
     GroupHandle,
     GroupRequest,
     PromptScored,
+    Reused,
     Token,
 )
 from services.inference.events import (
@@ -153,10 +154,13 @@ class Run:
         match event:
             case Ended():
                 choice = self._choices[event.index]
-                choice.cached_tokens = event.cached_tokens
                 if not choice.ended:
+                    choice.cached_tokens = event.cached_tokens
                     choice.end(event.reason, self._target(event.index, out))
                     self._one_ended(out)
+            case Reused():
+                # Not only with the end: a stop text ends a choice without one.
+                self._choices[event.index].cached_tokens = event.cached_tokens
             case PromptScored():
                 self._echo_scored(event, self._target(event.index, out))
             case Admitted():
@@ -229,8 +233,7 @@ class Run:
     def _cached(self, prompt: int) -> int:
         """Reused tokens of a prompt: what even its first choice to run found in the cache."""
         width = self._plan.width
-        counts = [choice.cached_tokens for choice in self._choices[prompt * width :][:width]]
-        return min((count for count in counts if count is not None), default=0)
+        return min(choice.cached_tokens for choice in self._choices[prompt * width :][:width])
 
     def _close(self) -> None:
         if not self._over:

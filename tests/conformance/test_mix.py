@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,24 +26,23 @@ WAIT = st.tuples(st.just("wait"), st.integers(0, 3), st.just(0))
 
 
 @pytest.fixture(params=ENGINES)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def running(
+    request: pytest.FixtureRequest, tiny_llama: Path
+) -> Iterator[tuple[asyncio.Runner, Engine]]:
+    """An engine that lives through all examples, with what they left in its memory."""
+    with asyncio.Runner() as runner:
+        loaded = runner.run(ENGINES[request.param](tiny_llama, 3, 6, 128))
+        yield runner, loaded.engine
+        runner.run(loaded.engine.close())
 
 
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(actions=st.lists(st.one_of(SUBMIT, TOUCH, WAIT), max_size=25))
-def test_nothing_leaks(actions: list[tuple], kind: str, tiny_llama: Path) -> None:
-    asyncio.run(run(actions, kind, tiny_llama))
-
-
-async def run(actions: list[tuple], kind: str, folder: Path) -> None:
-    loaded = await ENGINES[kind](folder, 3, 6, 128)
-    try:
-        await play(actions, loaded.engine)
-    finally:
-        await loaded.engine.close()
+def test_nothing_leaks(actions: list[tuple], running: tuple[asyncio.Runner, Engine]) -> None:
+    runner, engine = running
+    runner.run(play(actions, engine))
 
 
 async def play(actions: list[tuple], engine: Engine) -> None:

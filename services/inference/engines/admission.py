@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from services.errors import ContextLengthExceeded, InvalidArgument
 from services.inference.engine import GroupRequest, SequenceRequest
+from services.inference.engines.kv_pool import PoolLimits, rounded
+
+ROWS_PER_SLOT = 4
+"""Rows of attention memory for each sequence that can run, most of them kept for reuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,20 @@ class Limits:
     context_length: int
     """Most tokens of prompt and output together."""
     vocabulary_size: int
+    kv_tokens: int = 0
+    """Tokens that the attention memory holds. 0: a whole context for each sequence that runs."""
+    reuse: bool = True
+    """Whether attention state is shared between sequences."""
+
+    @property
+    def pool(self) -> PoolLimits:
+        """Bounds of the attention memory."""
+        columns = rounded(self.context_length)
+        return PoolLimits(
+            tokens=self.kv_tokens or self.slots * (columns + 1),
+            rows=self.slots * (ROWS_PER_SLOT if self.reuse else 1),
+            columns=columns,
+        )
 
     @property
     def capacity(self) -> int:
@@ -28,7 +46,8 @@ def check_group(group: GroupRequest, limits: Limits) -> None:
     """Refuses what could never run.
 
     Raises:
-        ContextLengthExceeded: a prompt leaves no room for one token.
+        ContextLengthExceeded: a prompt leaves no room for one token, or the attention memory could
+            never hold prompt and output.
         InvalidArgument: there is nothing to do, too much, or a token ID is outside the vocabulary.
     """
     size = len(group.sequences)
@@ -60,11 +79,24 @@ def _check_sequence(sequence: SequenceRequest, limits: Limits) -> None:
             f"together, but the prompt has {length}: shorten it.",
             metadata={"context_length": str(limits.context_length), "prompt_tokens": str(length)},
         )
+    _check_memory(length, sequence_limit(sequence, limits.context_length), limits)
     if min(sequence.prompt) < 0 or max(sequence.prompt) >= limits.vocabulary_size:
         raise _outside("prompt", limits)
     for name, ids in (("logit_bias", params.logit_bias), ("stop_token_ids", params.stop_token_ids)):
         if any(not 0 <= token_id < limits.vocabulary_size for token_id in ids):
             raise _outside(name, limits)
+
+
+def _check_memory(prompt: int, limit: int, limits: Limits) -> None:
+    tokens = limits.pool.tokens
+    needed = rounded(prompt + limit) + 1  # one more for padding
+    if needed > tokens:
+        raise ContextLengthExceeded(
+            f"The prompt has {prompt} tokens and {limit} may follow: with rounding that takes "
+            f"{needed} tokens of attention memory, but this model was given {tokens}. Shorten the "
+            f"prompt, ask for fewer tokens, or raise kv_cache_bytes.",
+            metadata={"kv_tokens": str(tokens), "needed_tokens": str(needed)},
+        )
 
 
 def _outside(field: str, limits: Limits) -> InvalidArgument:

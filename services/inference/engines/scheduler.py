@@ -1,8 +1,8 @@
-"""Decides which sequences run. Knows tokens and slots; no torch, no threads, no clock of its own.
+"""Decides which sequences run. Knows tokens and rows; no torch, no threads, no clock of its own.
 
-One step of an engine is: `plan`, compute what the step says, `advance`, `score` and `accept` (or
-`fail`) for its spans, `take_events`. Callers that share a scheduler between threads hold a lock
-around every call.
+One step of an engine is: `plan`, do what the step says, `advance`, `score` and `accept` (or `fail`)
+for its spans, `take_events`. Callers that share a scheduler between threads hold a lock around
+every call.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,33 +18,42 @@ from services.inference.engine import (
     Failed,
     GroupRequest,
     PromptScored,
+    Reused,
     Sink,
     TokenScore,
 )
 from services.inference.engines.admission import Limits, check_group, sequence_limit
+from services.inference.engines.kv_pool import KvPool
+from services.inference.engines.residents import Residents
 from services.inference.engines.sequences import GroupState, SequenceState, Stage
-from services.inference.engines.steps import Span, Step, plan_batches
+from services.inference.engines.steps import (
+    LEAST_PREFILL,
+    Span,
+    Step,
+    decode_batch,
+    prompt_batches,
+)
 from services.inference.engines.throughput import Throughput
-from services.inference.engines.waiting_line import WaitingLine
+from services.inference.engines.turns import Turns
 
 
 class Scheduler:
-    """Queue and slots of one engine.
+    """Queue, steps and events of one engine. Who has memory is `Residents`' business.
 
-    A group is admitted when all its sequences find a slot. One with more sequences than there are
-    slots is admitted when all slots are free; its other sequences get the next ones that become so.
+    A step computes at most `step_tokens` tokens: one of each sequence that decodes, and with the
+    rest (at least 16) parts of prompts.
     """
 
     def __init__(
-        self, limits: Limits, *, eos: frozenset[int], prefill_tokens: int, now: float
+        self, limits: Limits, *, eos: frozenset[int], step_tokens: int, now: float
     ) -> None:
         self._limits = limits
         self._eos = eos
-        self._prefill_tokens = prefill_tokens
-        self._line = WaitingLine()
-        self._running: dict[int, SequenceState] = {}  # by key, in order of admission
-        self._partial: list[GroupState] = []  # admitted, with sequences that have no slot yet
-        self._waiting = 0
+        self._step_tokens = step_tokens
+        self._residents = Residents(limits, KvPool(limits.pool))
+        self._resident: frozenset[int] = frozenset()
+        self._turns = Turns()
+        self._sequences = 0  # that wait or run
         self._changed = False
         self._throughput = Throughput(now)
         self._outgoing: dict[GroupState, None] = {}
@@ -59,14 +68,16 @@ class Scheduler:
 
         Raises:
             QueueFull: it would have to wait, and too many wait already.
-            ContextLengthExceeded: a prompt leaves no room for one token.
+            ContextLengthExceeded: a prompt leaves no room for one token, or memory could never
+                hold prompt and output.
             InvalidArgument: it could never run.
         """
         check_group(request, self._limits)
-        excess = len(self._running) + self._waiting + len(request.sequences) - self._limits.capacity
+        excess = self._sequences + len(request.sequences) - self._limits.capacity
         if excess > 0:
+            waiting = self._sequences - len(self._residents.running)
             raise QueueFull(
-                f"{self._waiting} sequences wait for this model already: try again later.",
+                f"{waiting} sequences wait for this model already: try again later.",
                 retry_after_s=self._throughput.retry_after_s(excess, now),
             )
         group = GroupState(request, sink, deadline)
@@ -77,8 +88,8 @@ class Scheduler:
                     next(self._keys), group, index, sequence, limit, list(sequence.prompt)
                 )
             )
-        self._line.push(group)
-        self._waiting += len(group.sequences)
+        self._residents.push(group)
+        self._sequences += len(group.sequences)
         self._changed = True
         return group
 
@@ -94,8 +105,11 @@ class Scheduler:
         self._end_sequence(group.sequences[index], now)
 
     def pause(self, group: GroupState) -> None:
-        """Leaves a group's sequences out of the next steps; they keep their slots."""
+        """Leaves a group's sequences out of the next steps; they keep their rows unless others
+        need them."""
         group.paused = True
+        if self._sequences > len(self._residents.running):  # others may take the rows now
+            self._changed = True
 
     def resume(self, group: GroupState) -> None:
         """Takes them in again."""
@@ -104,9 +118,10 @@ class Scheduler:
 
     def status(self, now: float) -> EngineStatus:
         """Counts at this moment."""
+        running = len(self._residents.running)
         return EngineStatus(
-            running=len(self._running),
-            waiting=self._waiting,
+            running=running,
+            waiting=self._sequences - running,
             completed_24h=self._throughput.completed_24h(now),
         )
 
@@ -116,37 +131,54 @@ class Scheduler:
         """True when a step has something to do."""
         if self._changed or self._outgoing:
             return True
-        if any(not sequence.group.paused for sequence in self._running.values()):
+        if any(not sequence.group.paused for sequence in self._residents.running.values()):
             return True
         deadline = self.next_deadline()
         return deadline is not None and deadline <= now
 
     def next_deadline(self) -> float | None:
         """The earliest deadline of all groups."""
-        return min((g.deadline for g in self._groups() if g.deadline is not None), default=None)
+        return min(
+            (g.deadline for g in self._residents.groups() if g.deadline is not None), default=None
+        )
 
     def plan(self, now: float) -> Step:
         """Ends what is past its deadline, admits what fits, and says what to compute."""
         self._changed = False
         self._expire(now)
-        self._admit()
-        runnable = [s for s in self._running.values() if not s.group.paused]
-        return Step(plan_batches(runnable, self._prefill_tokens), frozenset(self._running))
+        residents = self._residents
+        for group in residents.admit():
+            self._emit(group, Admitted())
+        if residents.make_room():
+            self._changed = True
+        for sequence in residents.start():
+            self._note_reuse(sequence)
+        active = [s for s in residents.running.values() if s.started and not s.group.paused]
+        decoding = [s for s in active if s.missing == 1]
+        reading = [s for s in active if s.missing > 1]
+        residents.pool.arrange([s.row for s in decoding if s.row is not None])
+        budget = max(self._step_tokens - len(decoding), LEAST_PREFILL)
+        prompts = prompt_batches(self._turns.order(reading), budget)
+        self._turns.note(prompts)
+        if residents.running.keys() != self._resident:
+            self._resident = frozenset(residents.running)
+        operations = residents.pool.take_operations()
+        return Step(operations, (*prompts, *decode_batch(decoding)), self._resident)
 
     def advance(self, span: Span, now: float) -> None:
         """Notes that a span's attention state is in memory."""
         sequence = span.sequence
-        if sequence.stage is not Stage.RUNNING:
+        if sequence.row is None:
             return
         before = sequence.computed
-        sequence.computed = span.end
+        sequence.row.length = span.end
         prompt = sequence.prompt_length
         if before < prompt <= span.end:
-            if sequence.request.prompt_logprobs:
+            if sequence.request.prompt_logprobs and not sequence.scored:
                 self._emit(sequence.group, PromptScored(sequence.index, sequence.scores))
-                sequence.scores = []
+                sequence.scores, sequence.scored = [], True
             if sequence.limit <= 0:
-                self._emit(sequence.group, Ended(sequence.index, EndReason.LENGTH))
+                self._emit(sequence.group, sequence.ended(EndReason.LENGTH))
                 self._end_sequence(sequence, now)
 
     def score(self, sequence: SequenceState, scores: Sequence[TokenScore]) -> None:
@@ -169,12 +201,17 @@ class Scheduler:
         for group in groups:
             if not group.over:
                 self._emit(group, Failed(error))
-                self._end_group(group)
+                self._end_group(group, keep=False)
+
+    def memory_lost(self, error: Exception) -> None:
+        """Fails what runs, because the attention memory is in an unknown state; starts it anew."""
+        self.fail({sequence.group for sequence in self._residents.running.values()}, error)
+        self._residents.pool.forget()
 
     def close(self) -> None:
         """Fails everything that waits and runs."""
         error = Unavailable("The model is being unloaded: try again.", retry_after_s=1.0)
-        self.fail(list(self._groups()), error)
+        self.fail(list(self._residents.groups()), error)
 
     def take_events(self) -> list[tuple[GroupState, list[EngineEvent]]]:
         """Takes the events that came up since the last call, per group."""
@@ -188,72 +225,46 @@ class Scheduler:
 
     # Bookkeeping.
 
-    def _groups(self) -> Iterable[GroupState]:
-        yield from self._line
-        yield from dict.fromkeys([*(s.group for s in self._running.values()), *self._partial])
-
     def _emit(self, group: GroupState, *events: EngineEvent) -> None:
         group.outbox.extend(events)
         self._outgoing[group] = None
 
     def _expire(self, now: float) -> None:
-        late = [g for g in self._groups() if g.deadline is not None and g.deadline <= now]
+        late = [g for g in self._residents.groups() if g.deadline is not None and g.deadline <= now]
         if late:
             self.fail(late, DeadlineExceeded("The deadline passed before the answer was complete."))
 
-    def _admit(self) -> None:
-        for group in list(self._partial):
-            if not group.paused:
-                self._start(group)
-        if any(not group.paused for group in self._partial):
+    def _note_reuse(self, sequence: SequenceState) -> None:
+        if sequence.cached_tokens is not None:  # it starts over: what counts is its first time
             return
-        while (group := self._line.head()) is not None:
-            size = len(group.staged(Stage.WAITING))
-            if self._limits.slots - len(self._running) < min(size, self._limits.slots):
-                return
-            self._line.take()
-            self._emit(group, Admitted())
-            self._partial.append(group)
-            self._start(group)
-
-    def _start(self, group: GroupState) -> None:
-        """Gives free slots to the sequences of an admitted group."""
-        waiting = group.staged(Stage.WAITING)
-        for sequence in waiting[: self._limits.slots - len(self._running)]:
-            sequence.stage = Stage.RUNNING
-            self._running[sequence.key] = sequence
-            self._waiting -= 1
-            waiting.remove(sequence)
-        if not waiting:
-            self._partial.remove(group)
+        sequence.cached_tokens = min(sequence.computed, sequence.prompt_length)
+        if sequence.cached_tokens:
+            self._emit(sequence.group, Reused(sequence.index, sequence.cached_tokens))
 
     def _end_sequence(self, sequence: SequenceState, now: float) -> None:
         if sequence.stage is Stage.OVER:
             return
         if sequence.stage is Stage.RUNNING:
             self._throughput.sequence_ended(now)
-        self._drop(sequence)
+        self._drop(sequence, keep=True)
         group = sequence.group
         if all(other.stage is Stage.OVER for other in group.sequences):
             self._end_group(group)
             self._throughput.group_completed(now)
 
-    def _end_group(self, group: GroupState) -> None:
+    def _end_group(self, group: GroupState, *, keep: bool = True) -> None:
         if group.over:
             return
         group.over = True
         for sequence in group.sequences:
-            self._drop(sequence)
-        if group in self._partial:
-            self._partial.remove(group)
-        elif group in list(self._line):
-            self._line.remove(group)
+            self._drop(sequence, keep=keep)
+        self._residents.remove(group)
 
-    def _drop(self, sequence: SequenceState) -> None:
-        """Takes back a sequence's slot or place."""
-        if sequence.stage is Stage.RUNNING:
-            del self._running[sequence.key]
-        elif sequence.stage is Stage.WAITING:
-            self._waiting -= 1
+    def _drop(self, sequence: SequenceState, *, keep: bool) -> None:
+        """Takes back a sequence's row or place."""
+        if sequence.stage is Stage.OVER:
+            return
+        self._residents.drop(sequence, keep=keep)
         sequence.stage = Stage.OVER
+        self._sequences -= 1
         self._changed = True

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 
 from services.errors import FailedPrecondition
 from services.inference.engine import GroupRequest, SamplingParams, SequenceRequest
+from services.inference.engines.kv_pool import rounded
+from services.inference.engines.memory_ops import Resize
 from services.inference.engines.sequences import GroupState, SequenceState
 from services.inference.engines.steps import Span
 from services.inference.engines.torch_runner import TorchRunner
@@ -44,7 +46,7 @@ def check_runner(
         _log.exception("the check of a model's forward pass failed")
         raise FailedPrecondition(_refusal(model)) from error
     finally:
-        runner.retain(())
+        runner.carry_out([Resize(0, 0)])
     if not all(difference < TOLERANCE[model.dtype] for difference in differences):  # NaN neither
         _log.error("logits differ by %s of their norm from a plain forward pass", differences)
         raise FailedPrecondition(_refusal(model))
@@ -65,18 +67,25 @@ def _plain(model: PreTrainedModel, tokens: list[int]) -> Tensor:
 
 def _batched(runner: TorchRunner, sequences: list[SequenceState]) -> list[Tensor]:
     """Logits of each sequence's last token, `[vocabulary]`."""
-    ends = [len(sequence.tokens) - 1 for sequence in sequences]
-    cuts = [end // 2 for end in ends]
-    runner.logits([Span(s, 0, cut) for s, cut in zip(sequences, cuts, strict=True) if cut])
-    runner.logits(
-        [
-            Span(s, cut, end - cut)
-            for s, cut, end in zip(sequences, cuts, ends, strict=True)
-            if end > cut
-        ]
-    )
-    logits = runner.logits([Span(s, end, 1) for s, end in zip(sequences, ends, strict=True)])
+    runner.carry_out([Resize(len(sequences), rounded(max(LENGTHS)))])
+    lengths = [len(sequence.tokens) for sequence in sequences]
+    cuts = [(length - 1) // 2 for length in lengths]
+    _pass(runner, sequences, [0] * len(cuts), cuts)
+    _pass(runner, sequences, cuts, [length - 1 for length in lengths])
+    logits = _pass(runner, sequences, [length - 1 for length in lengths], lengths)
     return [row[-1].float() for row in logits]
+
+
+def _pass(
+    runner: TorchRunner, sequences: list[SequenceState], starts: list[int], ends: list[int]
+) -> list[Tensor]:
+    """Computes parts of sequences together, each in its own row."""
+    spans = [
+        Span(sequence, start, end - start, place)
+        for place, (sequence, start, end) in enumerate(zip(sequences, starts, ends, strict=True))
+        if end > start
+    ]
+    return list(runner.logits(spans)) if spans else []
 
 
 def _difference(own: Tensor, plain: Tensor) -> float:

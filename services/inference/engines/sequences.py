@@ -14,15 +14,16 @@ from services.inference.engine import (
     Token,
     TokenScore,
 )
+from services.inference.engines.prefix_index import KvRow
 
 
 class Stage(Enum):
     """Where a sequence stands."""
 
     WAITING = auto()
-    """Has no slot yet."""
+    """Has no row of attention memory: not yet, or it had to give it back."""
     RUNNING = auto()
-    """Holds a slot."""
+    """Has a row."""
     OVER = auto()
     """Ended, finished, cancelled or failed; holds nothing."""
 
@@ -40,12 +41,34 @@ class SequenceState:
     """Tokens it may generate: `max_tokens`, or less where the context ends."""
     tokens: list[int]
     """Prompt and output."""
-    computed: int = 0
-    """Leading tokens whose attention state is in memory. Setting it to 0 makes a sequence start
-    over without losing its output (preemption)."""
     stage: Stage = Stage.WAITING
+    row: KvRow | None = None
+    """Its attention memory. Losing it makes the sequence start over without losing its output."""
+    started: bool = False
+    """True once it is settled what its row begins with."""
+    progressed: bool = False
+    """True when it gained a token since it got its row: it may have to give it back then."""
+    cached_tokens: int | None = None
+    """Prompt tokens that were reused when it first started."""
     scores: list[TokenScore] = field(default_factory=list[TokenScore])
     """Scores of the prompt so far, when they were asked for."""
+    scored: bool = False
+    """True when they were reported."""
+
+    @property
+    def computed(self) -> int:
+        """Leading tokens whose attention state is in memory."""
+        return 0 if self.row is None else self.row.length
+
+    @property
+    def missing(self) -> int:
+        """Tokens without attention state; with one, it is ready to decode."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def reuses(self) -> bool:
+        """True when it may start from what others computed."""
+        return self.group.request.reuse and (self.scored or not self.request.prompt_logprobs)
 
     @property
     def params(self) -> SamplingParams:
@@ -65,21 +88,30 @@ class SequenceState:
     @property
     def scoring(self) -> bool:
         """True while its prompt is still to be scored."""
-        return self.request.prompt_logprobs and self.computed < self.prompt_length - 1
+        return (
+            self.request.prompt_logprobs
+            and not self.scored
+            and self.computed < self.prompt_length - 1
+        )
 
     def accept(
         self, token_id: int, score: TokenScore | None, eos: frozenset[int]
     ) -> tuple[EngineEvent, ...]:
         """Takes one chosen token and tells what that means."""
         if token_id in eos and not self.params.ignore_eos:
-            return (Ended(self.index, EndReason.EOS),)
+            return (self.ended(EndReason.EOS),)
         if token_id in self.params.stop_token_ids:
-            return (Ended(self.index, EndReason.STOP_TOKEN),)
+            return (self.ended(EndReason.STOP_TOKEN),)
         self.tokens.append(token_id)
+        self.progressed = True
         token = Token(self.index, token_id, score)
         if self.generated >= self.limit:
-            return token, Ended(self.index, EndReason.LENGTH)
+            return token, self.ended(EndReason.LENGTH)
         return (token,)
+
+    def ended(self, reason: EndReason) -> Ended:
+        """The event of its end."""
+        return Ended(self.index, reason, self.cached_tokens or 0)
 
 
 @dataclass(eq=False, slots=True)
@@ -91,6 +123,8 @@ class GroupState:
     deadline: float | None
     """On the scheduler's clock."""
     sequences: list[SequenceState] = field(default_factory=list[SequenceState])
+    order: int = -1
+    """Place in the order of admission; -1 before it."""
     paused: bool = False
     over: bool = False
     muted: bool = False

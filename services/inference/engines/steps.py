@@ -4,10 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from services.inference.engines.memory_ops import MemoryOperation
 from services.inference.engines.sequences import SequenceState
 
 SCORED_TOKENS_PER_STEP = 128
 """A scored prompt needs the logits of all its positions at once, so it goes in smaller parts."""
+LEAST_PREFILL = 16
+"""Tokens that go to prompts however many sequences decode, so that prompts always get on."""
+CHEAP_PADDING = 64
+"""Padding tokens that cost less than one more forward pass."""
 
 
 class Phase(Enum):
@@ -28,6 +33,8 @@ class Span:
     sequence: SequenceState
     start: int
     count: int
+    place: int
+    """Place of its row. Of the step, not of the sequence: that may lose its row meanwhile."""
 
     @property
     def end(self) -> int:
@@ -47,52 +54,69 @@ class Batch:
     phase: Phase
     spans: tuple[Span, ...]
 
+    @property
+    def size(self) -> int:
+        """Tokens that are computed, padding included."""
+        return len(self.spans) * max(span.count for span in self.spans)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The forward passes of one step."""
+    """What to do to the memory, and the forward passes after it."""
 
+    operations: tuple[MemoryOperation, ...]
     batches: tuple[Batch, ...]
     resident: frozenset[int]
-    """Keys of all sequences that keep memory; memory of any other is to be given back."""
+    """Keys of all sequences that have a row; what is kept for any other is to be given up."""
 
 
-def plan_batches(sequences: Iterable[SequenceState], prefill_tokens: int) -> tuple[Batch, ...]:
-    """Makes at most two batches: one of prompts, of at most `prefill_tokens` tokens with padding,
-    and one of all sequences that are past their prompt. So a long prompt takes several steps and
-    does not keep the others waiting.
+def decode_batch(sequences: Iterable[SequenceState]) -> tuple[Batch, ...]:
+    """The batch of sequences that lack one token each, in the order of their rows."""
+    spans = [
+        Span(sequence, sequence.row.length, 1, sequence.row.place)
+        for sequence in sequences
+        if sequence.row is not None
+    ]
+    spans.sort(key=_place)
+    return (Batch(Phase.DECODE, tuple(spans)),) if spans else ()
+
+
+def prompt_batches(waiting: Iterable[SequenceState], budget: int) -> tuple[Batch, ...]:
+    """Batches of prompts, in the order given, of at most `budget` tokens with padding.
+
+    A long prompt takes several steps, so it doesn't keep those waiting that decode beside it. Parts
+    of about the same size share a pass.
     """
-    decode: list[Span] = []
-    waiting: list[SequenceState] = []
-    for sequence in sequences:
-        if len(sequence.tokens) - sequence.computed == 1:
-            decode.append(Span(sequence, sequence.computed, 1))
-        else:
-            waiting.append(sequence)
     batches: list[Batch] = []
-    if waiting:
-        batches.append(_prompt_batch(waiting, prefill_tokens))
-    if decode:
-        batches.append(Batch(Phase.DECODE, tuple(decode)))
+    spans: list[Span] = []  # of the pass that can still take more
+    for sequence in waiting:
+        if budget <= 0:
+            break
+        if sequence.scoring:
+            span = _span(sequence, min(budget, SCORED_TOKENS_PER_STEP))
+            batches.append(Batch(Phase.SCORE, (span,)))
+            budget -= span.count
+            continue
+        width = max((span.count for span in spans), default=0)
+        span = _span(sequence, budget)
+        cost = (len(spans) + 1) * max(width, span.count) - len(spans) * width
+        if spans and cost <= budget and cost - span.count <= max(CHEAP_PADDING, span.count // 2):
+            budget -= cost
+            spans.append(span)
+            continue
+        if spans:
+            batches.append(Batch(Phase.PREFILL, tuple(spans)))
+        spans = [span]
+        budget -= span.count
+    if spans:
+        batches.append(Batch(Phase.PREFILL, tuple(spans)))
     return tuple(batches)
 
 
-def _prompt_batch(waiting: list[SequenceState], prefill_tokens: int) -> Batch:
-    first = waiting[0]
-    if first.scoring:
-        size = min(prefill_tokens, SCORED_TOKENS_PER_STEP)
-        return Batch(Phase.SCORE, (_span(first, size),))
-    spans: list[Span] = []
-    widest = 0
-    for sequence in waiting:
-        span = _span(sequence, prefill_tokens)
-        width = max(widest, span.count)
-        if sequence.scoring or (spans and (len(spans) + 1) * width > prefill_tokens):
-            break
-        spans.append(span)
-        widest = width
-    return Batch(Phase.PREFILL, tuple(spans))
-
-
 def _span(sequence: SequenceState, most: int) -> Span:
-    return Span(sequence, sequence.computed, min(len(sequence.tokens) - sequence.computed, most))
+    assert sequence.row is not None
+    return Span(sequence, sequence.computed, min(sequence.missing, most), sequence.row.place)
+
+
+def _place(span: Span) -> int:
+    return span.place

@@ -16,10 +16,14 @@ from services.errors import Unavailable
 from services.inference.engine import (
     EngineInfo,
     EngineStatus,
+    Grammar,
     GroupHandle,
     GroupRequest,
     Sink,
 )
+from services.inference.engines.grammar_compiler import GrammarCompiler
+from services.inference.engines.grammar_masks import CompiledGrammar
+from services.inference.engines.guides import check_forms, without_guides
 from services.inference.engines.handle import Command, Handover, ScheduledGroup, deliver
 from services.inference.engines.scheduler import Scheduler
 from services.inference.engines.steps import Batch, Step
@@ -34,7 +38,15 @@ Outcome = list[SpanResult] | Exception
 class TorchEngine:
     """Steps a model. Must be made on the event loop that uses it."""
 
-    def __init__(self, info: EngineInfo, runner: TorchRunner, scheduler: Scheduler) -> None:
+    def __init__(
+        self,
+        info: EngineInfo,
+        runner: TorchRunner,
+        scheduler: Scheduler,
+        grammars: GrammarCompiler | None = None,
+    ) -> None:
+        """Takes what it runs; without `grammars` there is no guided decoding."""
+        self._grammars = grammars
         self._info = info
         self._runner = runner
         self._scheduler = scheduler
@@ -53,6 +65,7 @@ class TorchEngine:
 
     def submit(self, group: GroupRequest, sink: Sink) -> GroupHandle:
         """Queues a group."""
+        check_forms(group, CompiledGrammar)
         now = time.monotonic()
         deadline = None if group.deadline is None else now + group.deadline - self._loop.time()
         with self._wake:
@@ -60,6 +73,14 @@ class TorchEngine:
             state = self._scheduler.submit(group, sink, deadline=deadline, now=now)
             self._wake.notify()
         return ScheduledGroup(state, self._apply)
+
+    async def compile(self, grammar: Grammar) -> object:
+        """Makes a form ready for its sequences."""
+        with self._wake:
+            self._check_alive()
+        if self._grammars is None:
+            raise without_guides(grammar)
+        return await self._grammars.compile(grammar)
 
     def status(self) -> EngineStatus:
         """Counts at this moment."""
@@ -85,6 +106,8 @@ class TorchEngine:
         deliver(events)
         await asyncio.to_thread(self._thread.join)
         self._runner.release()
+        if self._grammars is not None:
+            self._grammars.close()
 
     def _check_alive(self) -> None:
         if self._closing:
@@ -102,8 +125,7 @@ class TorchEngine:
     def _own_device(self) -> None:
         try:
             while (step := self._next_step()) is not None:
-                outcomes = [self._compute(batch) for batch in step.batches]
-                self._hand_over(self._settle(step, outcomes))
+                self._hand_over(self._perform(step))
         except Exception:
             _log.exception("the engine's thread ends after an error outside of a forward pass")
             with self._wake:
@@ -127,12 +149,23 @@ class TorchEngine:
         self._hand_over(admissions)  # callers hear of their admission before the prompt is read
         for probe in probes:
             self._answer(probe, self._probe())
-        self._runner.retain(step.resident)
         return step
 
     def _wait(self) -> None:
         deadline = self._scheduler.next_deadline()
         self._wake.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+    def _perform(self, step: Step) -> Handover:
+        """Does what a step says; returns the events that came of it."""
+        self._runner.retain(step.resident)
+        try:
+            self._runner.carry_out(step.operations)
+        except Exception as error:
+            _log.exception("the attention memory could not be changed")
+            with self._wake:
+                self._scheduler.memory_lost(error)
+                return self._scheduler.take_events()
+        return self._settle(step, [self._compute(batch) for batch in step.batches])
 
     def _compute(self, batch: Batch) -> Outcome:
         try:
@@ -158,6 +191,9 @@ class TorchEngine:
                     self._scheduler.advance(result.span, now)
                     if result.choice is not None:
                         choice = result.choice
+                        if choice.error is not None:
+                            self._scheduler.fail((sequence.group,), choice.error)
+                            continue
                         self._scheduler.accept(sequence, choice.token_id, choice.score, now)
             return self._scheduler.take_events()
 

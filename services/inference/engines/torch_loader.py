@@ -1,25 +1,15 @@
 """Loads Hugging Face causal language models: safetensors only, no remote code, no network."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 import transformers
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel
 
-from services.errors import FailedPrecondition
 from services.inference.engine import (
     EngineCapabilities,
     EngineInfo,
@@ -28,22 +18,29 @@ from services.inference.engine import (
 )
 from services.inference.engines.admission import Limits
 from services.inference.engines.architecture import (
-    attention_implementation,
-    attention_masks,
     check_architecture,
     context_length,
     end_tokens,
 )
+from services.inference.engines.grammar_compiler import GrammarCompiler, read_vocabulary
+from services.inference.engines.hf_folder import load_config, load_tokenizer
 from services.inference.engines.hf_text import HFText
+from services.inference.engines.memory_plan import (
+    CPU_SHARE,
+    GPU_SHARE,
+    check_kv,
+    free_bytes,
+    memory_needs,
+    plan_kv,
+)
 from services.inference.engines.model_folder import ModelFolder
 from services.inference.engines.processor import choose_device, choose_dtype
 from services.inference.engines.scheduler import Scheduler
 from services.inference.engines.self_check import check_runner
 from services.inference.engines.torch_engine import TorchEngine
+from services.inference.engines.torch_model import load_model
 from services.inference.engines.torch_runner import TorchRunner
 from services.inference.engines.torch_settings import TorchSettings
-
-_log = logging.getLogger(__name__)
 
 transformers.utils.logging.disable_progress_bar()
 
@@ -56,6 +53,10 @@ CAPABILITIES = EngineCapabilities(
     max_top_logprobs=20,
     prompt_logprobs=True,
 )
+GUIDED_CAPABILITIES = replace(
+    CAPABILITIES, json_object=True, json_schema=True, regex=True, gbnf=True
+)
+"""With a tokenizer whose tokens have bytes of their own."""
 
 Progress = Callable[[float], None]
 
@@ -68,6 +69,8 @@ class _Parts:
     text: HFText
     info: EngineInfo
     eos: frozenset[int]
+    grammars: GrammarCompiler | None
+    kv_tokens: int
 
 
 class TorchLoader:
@@ -89,15 +92,17 @@ class TorchLoader:
             queue_limit=self._settings.queue_limit,
             context_length=parts.info.context_length,
             vocabulary_size=parts.info.vocabulary_size,
+            kv_tokens=parts.kv_tokens,
         )
         scheduler = Scheduler(
             limits,
             eos=parts.eos,
-            prefill_tokens=self._settings.prefill_tokens,
+            step_tokens=self._settings.step_tokens,
             now=time.monotonic(),
         )
         progress(1.0)
-        return LoadedModel(TorchEngine(parts.info, parts.runner, scheduler), parts.text)
+        engine = TorchEngine(parts.info, parts.runner, scheduler, parts.grammars)
+        return LoadedModel(engine, parts.text)
 
     def _load(self, spec: ModelSpec, report: Progress) -> _Parts:
         settings = self._settings
@@ -108,31 +113,46 @@ class TorchLoader:
         dtype = choose_dtype(
             spec.dtype if spec.dtype not in ("", "auto") else settings.dtype, device
         )
-        config = _load_config(folder)
+        config = load_config(folder)
         check_architecture(config)
         context = context_length(config, wanted=spec.context_length, most=settings.max_context)
+        slots = spec.max_batch_size or settings.max_batch_size
+        kv_bytes = plan_kv(
+            memory_needs(
+                config,
+                folder.weights,
+                dtype,
+                context=context,
+                slots=slots,
+                step_tokens=settings.step_tokens,
+            ),
+            free=free_bytes(device),
+            share=GPU_SHARE if device.type == "cuda" else CPU_SHARE,
+            asked=settings.kv_cache_bytes,
+        )
         report(0.05)
-        tokenizer = _load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
         report(0.1)
-        model = _load_model(folder, config, device, dtype)
+        loaded = load_model(folder, config, device, dtype, decoder=settings.decoder)
+        model = cast("PreTrainedModel", loaded.model)  # the compact decoder is called like one
         report(0.8)
         vocabulary_size = int(config.vocab_size)
         text = HFText(tokenizer, vocabulary_size=vocabulary_size)
-        generation = cast("GenerationConfig | None", model.generation_config)
-        eos = end_tokens(config, generation, cast("int | None", tokenizer.eos_token_id))
-        slots = spec.max_batch_size or settings.max_batch_size
-        boolean = model.config._attn_implementation != "eager"  # pyright: ignore[reportPrivateUsage]
+        eos = end_tokens(config, loaded.generation, cast("int | None", tokenizer.eos_token_id))
         runner = TorchRunner(
             model,
-            attention_masks(config, dtype=dtype, boolean=boolean),
+            loaded.masks,
             layers=int(config.num_hidden_layers),
-            rows=slots,
-            context_length=context,
             vocabulary_size=vocabulary_size,
             eos=eos,
         )
         check_runner(model, runner, vocabulary_size=vocabulary_size, context_length=context)
+        kv_tokens = check_kv(kv_bytes, runner.bytes_per_token, context)
         report(0.95)
+        vocabulary = read_vocabulary(
+            cast("Any", tokenizer).backend_tokenizer, vocabulary_size, frozenset(eos)
+        )
+        grammars = None if vocabulary is None else GrammarCompiler(vocabulary)
         info = EngineInfo(
             name="torch",
             device=str(model.device),
@@ -140,83 +160,11 @@ class TorchLoader:
             context_length=context,
             slots=slots,
             vocabulary_size=vocabulary_size,
-            parameter_count=sum(parameter.numel() for parameter in model.parameters()),
-            capabilities=CAPABILITIES,
+            parameter_count=loaded.parameter_count,
+            capabilities=CAPABILITIES if grammars is None else GUIDED_CAPABILITIES,
             build=(
-                f"torch-{torch.__version__}_transformers-{transformers.__version__}_{folder.digest()}"
+                f"torch-{torch.__version__}_transformers-{transformers.__version__}_"
+                f"{'compact_' if loaded.compact else ''}{folder.digest()}"
             ),
         )
-        return _Parts(runner, text, info, eos)
-
-
-def _load_config(folder: ModelFolder) -> PretrainedConfig:
-    try:
-        config: Any = cast("Any", AutoConfig).from_pretrained(
-            folder.path, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:
-        _log.exception("a configuration can't be loaded")
-        kind = folder.config.get("model_type") or "none"
-        raise FailedPrecondition(
-            f"config.json can't be used: its model_type is “{kind}”, and transformers "
-            f"{transformers.__version__} must know it and all its settings; the server's log has "
-            f"the details."
-        ) from error
-    return cast("PretrainedConfig", config)
-
-
-def _load_tokenizer(folder: ModelFolder) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer: Any = cast("Any", AutoTokenizer).from_pretrained(
-            folder.path, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:
-        _log.exception("a tokenizer can't be loaded")
-        raise FailedPrecondition(
-            "The tokenizer can't be loaded: save it into the folder again with "
-            "`tokenizer.save_pretrained(folder)`; the server's log has the details."
-        ) from error
-    return cast("PreTrainedTokenizerBase", tokenizer)
-
-
-def _load_model(
-    folder: ModelFolder, config: PretrainedConfig, device: torch.device, dtype: torch.dtype
-) -> PreTrainedModel:
-    try:
-        model, report = _from_pretrained(folder, config, dtype, attention_implementation(config))
-    except Exception as error:
-        _log.exception("weights can't be loaded")
-        raise FailedPrecondition(
-            "The weights can't be loaded with this config.json: deploy a folder whose config.json "
-            "and safetensors belong together; the server's log has the details."
-        ) from error
-    missing = sorted(cast("set[str]", report.get("missing_keys") or ()))
-    if missing:
-        raise FailedPrecondition(
-            f"The weights lack {len(missing)} tensors that {config.model_type} needs "
-            f"({missing[0]} …): deploy a folder whose config.json and safetensors belong together."
-        )
-    cast("Any", model).to(device)
-    return model.eval().requires_grad_(False)
-
-
-def _from_pretrained(
-    folder: ModelFolder, config: PretrainedConfig, dtype: torch.dtype, implementation: str
-) -> tuple[PreTrainedModel, dict[str, Any]]:
-    try:
-        loaded: Any = cast("Any", AutoModelForCausalLM).from_pretrained(
-            folder.path,
-            config=config,
-            dtype=dtype,
-            attn_implementation=implementation,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except ValueError:
-        if implementation == "eager":
-            raise
-        # Architectures without this implementation say so by a ValueError.
-        return _from_pretrained(folder, config, dtype, "eager")
-    return loaded
+        return _Parts(runner, text, info, eos, grammars, kv_tokens)

@@ -1,7 +1,7 @@
 """Runs a causal language model over batches of spans. Used by the device's thread alone."""
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +11,12 @@ from transformers import PreTrainedModel
 
 from services.errors import Internal
 from services.inference.engine import TokenScore
+from services.inference.engines.kv_pool import rounded
 from services.inference.engines.masks import Masks
+from services.inference.engines.memory_ops import MemoryOperation, Resize
 from services.inference.engines.sampler import Choice, RowSampler, choose, score_tokens
 from services.inference.engines.slot_cache import SlotCache
 from services.inference.engines.steps import Batch, Phase, Span
-
-LENGTH_QUANTUM = 32
-"""Lengths that are read are rounded up to this, so that shapes repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +39,37 @@ class TorchRunner:
         masks: Masks,
         *,
         layers: int,
-        rows: int,
-        context_length: int,
         vocabulary_size: int,
         eos: frozenset[int],
     ) -> None:
         self._model: Any = model
         self._masks = masks
         self._device: torch.device = model.device
-        self._max_length = -(-context_length // LENGTH_QUANTUM) * LENGTH_QUANTUM
         self._vocabulary_size = vocabulary_size
         self._eos = eos
-        self._cache = SlotCache(layers, rows, self._max_length)
+        self._cache = SlotCache(layers)
         self._samplers: dict[int, RowSampler] = {}
         self._keeps_last = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     @property
-    def resident(self) -> Collection[int]:
-        """Keys of the sequences that have attention memory."""
-        return self._cache.resident
+    def bytes_per_token(self) -> int:
+        """Bytes of attention memory that a token takes; known after a forward pass."""
+        return self._cache.bytes_per_token
 
     def retain(self, keys: Collection[int]) -> None:
-        """Frees what belongs to other sequences."""
-        self._cache.retain(keys)
-        for key in self._samplers.keys() - set(keys):
+        """Forgets how other sequences' tokens are chosen; it can be made anew."""
+        for key in self._samplers.keys() - keys:
             del self._samplers[key]
+
+    @torch.inference_mode()
+    def carry_out(self, operations: Iterable[MemoryOperation]) -> None:
+        """Changes the attention memory before the forward passes of a step."""
+        self._cache.carry_out(operations)
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> list[SpanResult]:
         """Runs one forward pass and chooses the next token of each span that can have one."""
         spans = batch.spans
-        if batch.phase is Phase.DECODE:
-            by_key = {span.sequence.key: span for span in spans}
-            longest = max(span.start for span in spans)
-            spans = tuple(by_key[key] for key in self._cache.compact(by_key.keys(), longest))
         scored = batch.phase is Phase.SCORE
         logits = self.logits(spans, every_position=scored)
         complete = [index for index, span in enumerate(spans) if span.completes]
@@ -93,8 +89,8 @@ class TorchRunner:
 
     def release(self) -> None:
         """Frees the model and all memory; nothing can run after it."""
-        self.retain(())
-        self._cache.release()
+        self._samplers.clear()
+        self._cache.carry_out([Resize(0, 0)])
         self._model = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -123,21 +119,9 @@ class TorchRunner:
 
         Returns logits of the last position, `[batch, 1, vocabulary]`, or of every one.
         """
-        width = max(span.count for span in spans)
-        tokens: list[list[int]] = []
-        positions: list[list[int]] = []
-        for span in spans:
-            # Padding goes in front, so that the last position is everybody's last token.
-            padding = [0] * (width - span.count)
-            tokens.append(padding + span.sequence.tokens[span.start : span.end])
-            positions.append(padding + list(range(span.start, span.end)))
-        longest = max(span.end for span in spans)
-        length = min(self._max_length, -(-longest // LENGTH_QUANTUM) * LENGTH_QUANTUM)
-        ids = torch.tensor(tokens, device=self._device)
-        places = torch.tensor(positions, device=self._device)
-        counts = torch.tensor([[span.count] for span in spans], device=self._device)
-        pad = torch.arange(width, device=self._device) < width - counts
-        self._cache.place([span.sequence.key for span in spans], places, pad, length)
+        ids, places, columns = self._inputs(spans)
+        length = rounded(max(span.end for span in spans))
+        self._cache.place([span.place for span in spans], columns, length)
         extra: dict[str, Any] = {}
         if self._keeps_last and not every_position:
             extra["logits_to_keep"] = 1
@@ -150,6 +134,26 @@ class TorchRunner:
             **extra,
         ).logits
         return logits if every_position else logits[:, -1:]
+
+    def _inputs(self, spans: Sequence[Span]) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, their positions and their columns, all `[batch, queries]`."""
+        width = max(span.count for span in spans)
+        tokens: list[list[int]] = []
+        positions: list[list[int]] = []
+        padded = False
+        for span in spans:
+            # Padding goes in front, so that the last position is everybody's last token.
+            padding = [0] * (width - span.count)
+            padded = padded or bool(padding)
+            tokens.append(padding + span.sequence.tokens[span.start : span.end])
+            positions.append([*padding, *range(span.start, span.end)])
+        ids = torch.tensor(tokens, device=self._device)
+        places = torch.tensor(positions, device=self._device)
+        if not padded:
+            return ids, places, places
+        counts = torch.tensor([[span.count] for span in spans], device=self._device)
+        pad = torch.arange(width, device=self._device) < width - counts
+        return ids, places, places.masked_fill(pad, self._cache.shape[1])
 
 
 def _prompt_scores(span: Span, logits: Tensor) -> list[TokenScore]:

@@ -19,8 +19,15 @@ class TorchSettings:
     dtype: str = "auto"
     """`auto` (bfloat16 where the processor is made for it, else float32), `float32`, `bfloat16` or
     `float16`. A model's own specification goes before it."""
+    decoder: str = "auto"
+    """`auto` (the compact decoder for the architectures it knows) or `transformers` (its own code
+    for all)."""
     torch_threads: int = 0
     """Threads of one CPU operation, for the whole process. 0 leaves torch's default."""
-    prefill_tokens: int = 512
-    """Prompt tokens computed in one step, padding included. Less keeps running streams smoother
-    while long prompts arrive; more reads prompts faster."""
+    step_tokens: int = 512
+    """Tokens computed in one step: one of each running stream, the rest for prompts (at least 16),
+    padding included. Less keeps running streams smoother while long prompts arrive; more reads
+    prompts faster."""
+    kv_cache_bytes: int = 0
+    """Attention memory, what is kept for reuse included. 0 takes as much as `max_batch_size` whole
+    contexts, but at most half of the free memory (nine tenths on a GPU)."""

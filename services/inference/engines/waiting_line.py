@@ -10,8 +10,8 @@ from services.inference.engines.sequences import GroupState
 class WaitingLine:
     """Groups by priority; within one, principals in turn; within a principal, first come first.
 
-    The head stays the head until it is taken or removed, unless a group of a higher priority comes:
-    so a large group can wait for its slots without being overtaken for ever.
+    The head of a priority stays the head until it is taken or removed: so a large group can wait
+    for its rows without being overtaken for ever.
     """
 
     def __init__(self) -> None:
@@ -33,20 +33,18 @@ class WaitingLine:
         principals = self._lines[group.request.priority]
         principals.setdefault(group.request.principal, deque()).append(group)
 
-    def head(self) -> GroupState | None:
-        """The group to be served next."""
-        for principals in self._lines.values():
-            for groups in principals.values():
-                return groups[0]
+    def head(self, priority: Priority) -> GroupState | None:
+        """The group of a priority that is to be served next."""
+        for groups in self._lines[priority].values():
+            return groups[0]
         return None
 
-    def take(self) -> GroupState:
+    def take(self, priority: Priority) -> GroupState:
         """Takes the head out; its principal's next group comes after the other principals'."""
-        group = self.head()
+        group = self.head(priority)
         if group is None:
             raise IndexError("take from an empty line")
-        principals = self._lines[group.request.priority]
-        principals.move_to_end(group.request.principal)
+        self._lines[priority].move_to_end(group.request.principal)
         self.remove(group)
         return group
 

@@ -1,7 +1,5 @@
 """The scheduler alone: random calls, checked against what must always hold."""
 
-from collections.abc import Sequence
-
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -19,83 +17,20 @@ from services.inference.engine import (
     Admitted,
     Ended,
     EndReason,
-    EngineEvent,
     Failed,
-    GroupRequest,
     Priority,
-    SamplingParams,
-    SequenceRequest,
+    PromptScored,
+    Reused,
     Token,
 )
-from services.inference.engines.admission import Limits
-from services.inference.engines.scheduler import Scheduler
 from services.inference.engines.sequences import GroupState, Stage
-from services.inference.engines.steps import Phase
-
-EOS = 0
-
-
-def request(
-    *sizes: tuple[int, int],
-    principal: str = "",
-    priority: Priority = Priority.NORMAL,
-    scored: bool = False,
-) -> GroupRequest:
-    """A group of sequences of (prompt length, max_tokens)."""
-    return GroupRequest(
-        [
-            SequenceRequest([1] * prompt, SamplingParams(max_tokens=most, seed=0), scored)
-            for prompt, most in sizes
-        ],
-        principal=principal,
-        priority=priority,
-    )
-
-
-class Bench:
-    """A scheduler, a clock, and what every group has heard."""
-
-    def __init__(self, slots: int = 2, queue_limit: int = 4, prefill_tokens: int = 16) -> None:
-        self.now = 100.0
-        self.limits = Limits(slots, queue_limit, 64, 50)
-        self.scheduler = Scheduler(
-            self.limits, eos=frozenset({EOS}), prefill_tokens=prefill_tokens, now=self.now
-        )
-        self.heard: dict[GroupState, list[EngineEvent]] = {}
-
-    def submit(self, group: GroupRequest, deadline: float | None = None) -> GroupState:
-        def sink(events: Sequence[EngineEvent]) -> None:
-            raise AssertionError("the scheduler never calls sinks")
-
-        state = self.scheduler.submit(group, sink, deadline=deadline, now=self.now)
-        self.heard[state] = []
-        return state
-
-    def step(self, token: int = 7) -> list[tuple[Phase, list[int]]]:
-        self.now += 0.1
-        step = self.scheduler.plan(self.now)
-        shape = [(batch.phase, [span.count for span in batch.spans]) for batch in step.batches]
-        for batch in step.batches:
-            for span in batch.spans:
-                assert span.sequence.key in step.resident
-                assert span.start == span.sequence.computed
-                self.scheduler.advance(span, self.now)
-                if span.completes:
-                    self.scheduler.accept(span.sequence, token, None, self.now)
-        self.take()
-        return shape
-
-    def take(self) -> None:
-        for group, events in self.scheduler.take_events():
-            self.heard[group].extend(events)
-
-    def counts(self) -> tuple[int, int]:
-        status = self.scheduler.status(self.now)
-        return status.running, status.waiting
+from services.inference.engines.steps import LEAST_PREFILL, Phase
+from tests.unit.inference.engines.scheduler_bench import EOS, Bench, request
+from tests.unit.inference.engines.symbolic_memory import continuation
 
 
 def test_prefill_goes_in_parts_beside_decoding() -> None:
-    bench = Bench(prefill_tokens=16)
+    bench = Bench(step_tokens=17)
     bench.submit(request((3, 9)))
     assert bench.step() == [(Phase.PREFILL, [3])]
     bench.submit(request((40, 2)))
@@ -105,21 +40,48 @@ def test_prefill_goes_in_parts_beside_decoding() -> None:
     assert bench.step() == [(Phase.DECODE, [1, 1])]
 
 
-def test_prompts_share_a_batch_within_the_budget_padding_included() -> None:
-    bench = Bench(slots=4, prefill_tokens=16)
-    for length in (5, 4, 8, 2):
+def test_prompts_share_a_pass_within_the_budget_padding_included() -> None:
+    bench = Bench(slots=4, step_tokens=16)
+    for length in (5, 4, 8, 3):
         bench.submit(request((length, 1)))
-    assert bench.step() == [(Phase.PREFILL, [5, 4])]
-    assert bench.step() == [(Phase.PREFILL, [8, 2])]
+    assert bench.step() == [(Phase.PREFILL, [5, 4]), (Phase.PREFILL, [6])]
+    assert bench.step() == [(Phase.PREFILL, [2, 3])]
+
+
+def test_prompts_get_on_however_many_decode() -> None:
+    bench = Bench(slots=5, step_tokens=4)
+    for _ in range(4):
+        bench.submit(request((3, 30)))
+        bench.step()
+    bench.submit(request((40, 1)))
+    assert bench.step() == [(Phase.PREFILL, [LEAST_PREFILL]), (Phase.DECODE, [1] * 4)]
+
+
+def test_principals_read_their_prompts_in_turn_and_priorities_first() -> None:
+    bench = Bench(slots=6, step_tokens=16)
+    groups = {
+        name: bench.submit(request((length, 1), principal=who, priority=priority))
+        for name, length, who, priority in (
+            ("long a", 60, "a", Priority.NORMAL),
+            ("low", 16, "d", Priority.LOW),
+            ("b", 32, "b", Priority.NORMAL),
+            ("c", 16, "c", Priority.NORMAL),
+            ("high", 16, "a", Priority.HIGH),
+        )
+    }
+    order: list[str] = []
+    while bench.counts() != (0, 0):
+        bench.step()
+        order += [name for name, group in groups.items() if name not in order and group.over]
+    assert order == ["high", "c", "b", "long a", "low"]
 
 
 def test_scored_prompts_go_alone() -> None:
-    bench = Bench(slots=4, prefill_tokens=16)
+    bench = Bench(slots=4, step_tokens=64)
     bench.submit(request((5, 1)))
     bench.submit(request((6, 1), scored=True))
     bench.submit(request((5, 1)))
-    phases = [batch for _ in range(3) for batch in bench.step()]
-    assert phases == [(Phase.PREFILL, [5]), (Phase.SCORE, [6]), (Phase.PREFILL, [5])]
+    assert bench.step() == [(Phase.SCORE, [6]), (Phase.PREFILL, [5, 5])]
 
 
 def test_eos_length_and_zero() -> None:
@@ -221,23 +183,31 @@ def test_idle_when_there_is_nothing_to_do() -> None:
     assert bench.scheduler.due(bench.now)
     bench.step()
     assert isinstance(bench.heard[group][-1], Failed)
-    bench.step()  # gives the memory back
+    bench.step()
     assert not bench.scheduler.due(bench.now)
 
 
 class SchedulerMachine(RuleBasedStateMachine):
     groups = Bundle("groups")
 
-    @initialize(slots=st.integers(1, 4), queue_limit=st.integers(0, 6))
-    def start(self, slots: int, queue_limit: int) -> None:
-        self.bench = Bench(slots, queue_limit)
+    @initialize(
+        slots=st.integers(1, 4),
+        queue_limit=st.integers(0, 6),
+        kv_tokens=st.sampled_from([0, 257, 300, 400, 514]),
+        step_tokens=st.sampled_from([1, 16, 64]),
+    )
+    def start(self, slots: int, queue_limit: int, kv_tokens: int, step_tokens: int) -> None:
+        self.bench = Bench(slots, queue_limit, step_tokens, 256, kv_tokens)
         self.touched: set[GroupState] = set()
 
     @rule(
         target=groups,
-        sizes=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 6)), min_size=1, max_size=7),
+        sizes=st.lists(st.tuples(st.integers(1, 130), st.integers(0, 120)), min_size=1, max_size=7),
         principal=st.sampled_from("abc"),
         priority=st.sampled_from(Priority),
+        kind=st.sampled_from([1, 2, None]),
+        scored=st.sampled_from([False, False, True]),
+        reuse=st.sampled_from([True, True, False]),
         wait=st.none() | st.floats(0.05, 3),
     )
     def submit(
@@ -245,10 +215,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         sizes: list[tuple[int, int]],
         principal: str,
         priority: Priority,
+        kind: int | None,
+        scored: bool,
+        reuse: bool,
         wait: float | None,
     ) -> object:
         bench = self.bench
-        group = request(*sizes[: bench.limits.capacity], principal=principal, priority=priority)
+        group = request(
+            *sizes[: bench.limits.capacity],
+            principal=principal,
+            priority=priority,
+            kind=kind,
+            scored=scored,
+            reuse=reuse,
+        )
         before = sum(bench.counts())
         try:
             return bench.submit(group, None if wait is None else bench.now + wait)
@@ -279,9 +259,15 @@ class SchedulerMachine(RuleBasedStateMachine):
     def fail(self, group: GroupState) -> None:
         self.bench.scheduler.fail([group], RuntimeError("forward pass"))
 
-    @rule(token=st.sampled_from([EOS, 7, 7, 7, 7]))
-    def step(self, token: int) -> None:
+    @rule(token=st.sampled_from([EOS, None, None, None, None, None]), times=st.integers(1, 40))
+    def step(self, token: int | None, times: int) -> None:
+        for _ in range(times - 1):
+            self.bench.step()
         self.bench.step(token)
+
+    @rule()
+    def lose_the_memory(self) -> None:
+        self.bench.scheduler.memory_lost(RuntimeError("no memory"))
 
     @invariant()
     def counts_are_exact(self) -> None:
@@ -291,6 +277,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.bench.counts() == (running, waiting)
         assert running <= self.bench.limits.slots
         assert running + waiting <= self.bench.limits.capacity
+
+    @invariant()
+    def rows_are_whose_they_should_be(self) -> None:
+        pool = self.bench.pool
+        sequences = {s.key: s for group in self.bench.heard for s in group.sequences}
+        owned = [row for row in pool.rows if row is not None and row.owner is not None]
+        assert len(owned) == pool.owned == self.bench.counts()[0]
+        for row in owned:
+            assert row.owner is not None
+            assert sequences[row.owner].row is row
+            assert sequences[row.owner].stage is Stage.RUNNING
+        for place, row in enumerate(pool.rows):
+            assert row is None or row.place == place
 
     @invariant()
     def groups_that_are_over_hold_nothing(self) -> None:
@@ -307,9 +306,21 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert failed in ([], events[-1:])
             assert sum(isinstance(e, Admitted) for e in events) <= 1
             ended: set[int] = set()
+            begun: set[int] = set()
+            scored: set[int] = set()
             for event in events:
-                if isinstance(event, Token | Ended):
+                if isinstance(event, Token | Ended | PromptScored | Reused):
                     assert event.index not in ended
+                if isinstance(event, Token):
+                    begun.add(event.index)
+                if isinstance(event, PromptScored):
+                    assert event.index not in scored | begun
+                    scored.add(event.index)
+                    prompt = group.sequences[event.index].request.prompt
+                    assert [score.token_id for score in event.scores] == prompt[1:]
+                if isinstance(event, Reused):
+                    assert event.index not in begun
+                    assert 0 < event.cached_tokens < group.sequences[event.index].prompt_length
                 if isinstance(event, Ended):
                     ended.add(event.index)
             for index, sequence in enumerate(group.sequences):
@@ -321,14 +332,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         bench = self.bench
         for group in bench.heard:
             bench.scheduler.resume(group)
-        steps = 0
-        while bench.scheduler.due(bench.now):
-            bench.step()
-            steps += 1
-            assert steps < 3000
+        bench.run()
         assert bench.counts() == (0, 0)
         for group, events in bench.heard.items():
             assert group.over
+            for index, sequence in enumerate(group.sequences):
+                tokens = bench.tokens(group, index)
+                assert tokens == continuation(sequence.request.prompt, len(tokens))
             if group in self.touched:
                 continue
             last = events[-1]
@@ -337,11 +347,14 @@ class SchedulerMachine(RuleBasedStateMachine):
             else:
                 ends = [event for event in events if isinstance(event, Ended)]
                 assert len(ends) == len(group.sequences)
+        assert bench.pool.owned == 0
+        bench.scheduler.memory_lost(RuntimeError("no memory"))
+        assert len(bench.pool._index) == 0
 
 
 SchedulerMachine.TestCase.settings = settings(
     max_examples=60,
-    stateful_step_count=30,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

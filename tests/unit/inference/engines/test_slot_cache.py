@@ -1,84 +1,124 @@
-"""Rows that come, go, move and grow keep what sequences wrote."""
+"""The memory of tensors does to every column what the symbolic one does to tokens."""
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from services.inference.engines.slot_cache import SlotCache
-
-HEADS, DIM = 2, 3
-KEYS = st.integers(0, 6)
-ACTIONS = st.lists(
-    st.one_of(
-        st.tuples(st.just("write"), st.lists(KEYS, min_size=1, max_size=5, unique=True)),
-        st.tuples(st.just("drop"), st.lists(KEYS, max_size=3)),
-    ),
-    max_size=25,
+from services.inference.engines.kv_pool import PoolLimits
+from services.inference.engines.memory_ops import (
+    CopyRow,
+    Kept,
+    MemoryOperation,
+    Resize,
+    SwapRows,
 )
+from services.inference.engines.slot_cache import SlotCache
+from tests.unit.inference.engines.symbolic_memory import SymbolicMemory
+
+HEADS, DIM, LAYERS = 2, 3, 2
+LIMITS = PoolLimits(tokens=10**6, rows=100, columns=64)
 
 
-def states(keys: list[int], positions: Tensor, sign: int) -> Tensor:
-    """`[batch, heads, queries, dim]`, telling key and position."""
-    values = torch.tensor(keys)[:, None] * 1000.0 + positions
-    return sign * values[:, None, :, None].expand(-1, HEADS, -1, DIM).contiguous()
+def states(tokens: Tensor, sign: int) -> Tensor:
+    """`[batch, heads, queries, dim]`, telling the token."""
+    return sign * tokens.float()[:, None, :, None].expand(-1, HEADS, -1, DIM).contiguous()
 
 
-@given(actions=ACTIONS, growth=st.integers(1, 90))
-@settings(max_examples=80, deadline=None)
-def test_every_sequence_reads_what_it_wrote(actions: list, growth: int) -> None:
-    cache = SlotCache(2, max_rows=7, max_length=4096)
-    lengths: dict[int, int] = {}
-    for action, keys in actions:
-        if action == "drop":
-            for key in keys:
-                lengths.pop(key, None)
-            cache.retain(lengths.keys())
-            assert set(cache.resident) == set(lengths)
-            continue
-        longest = max(lengths.get(key, 0) for key in keys)
-        keys = cache.compact(keys, longest)
-        # Unequal counts, padded in front.
-        counts = [growth + key for key in keys]
-        width = max(counts)
-        positions = torch.zeros(len(keys), width, dtype=torch.long)
-        pad = torch.arange(width) < width - torch.tensor(counts)[:, None]
-        for place, (key, count) in enumerate(zip(keys, counts, strict=True)):
-            start = lengths.get(key, 0)
-            positions[place, width - count :] = torch.arange(start, start + count)
-            lengths[key] = start + count
-        length = max(lengths[key] for key in keys)
-        cache.place(keys, positions, pad, length)
-        for layer in range(2):
-            sign = 1 - 2 * layer
-            read, values = cache.update(
-                states(keys, positions, sign), states(keys, positions, -sign), layer
+def write(cache: SlotCache, places: list[int], start: int, tokens: Tensor) -> list[Tensor]:
+    """Writes tokens `[batch, queries]` at `start`; returns what each layer reads."""
+    positions = torch.arange(start, start + tokens.shape[1]).expand(tokens.shape)
+    cache.place(places, positions, start + tokens.shape[1])
+    read: list[Tensor] = []
+    for layer in range(LAYERS):
+        sign = 1 - 2 * layer
+        keys, values = cache.update(states(tokens, sign), states(tokens, -sign), layer)
+        assert torch.equal(keys, -values)
+        assert keys.shape == (len(places), HEADS, start + tokens.shape[1], DIM)
+        read.append(sign * keys[:, 0, :, 0])
+    return read
+
+
+@st.composite
+def operations(draw: st.DrawFn) -> list[MemoryOperation | list[int]]:
+    """Operations that fit each other, with writes (rows, in any order) between them."""
+    rows, columns = 0, 0
+    done: list[MemoryOperation | list[int]] = []
+    for _ in range(draw(st.integers(1, 15))):
+        kind = draw(st.sampled_from(["resize", "copy", "swap", "write"]))
+        if kind == "resize" or rows < 2:
+            sizes = st.tuples(st.integers(2, 6), st.sampled_from([8, 16, 24]))
+            new_rows, new_columns = draw(sizes)
+            kept = draw(st.permutations(range(rows)))[: draw(st.integers(0, min(rows, new_rows)))]
+            targets = draw(st.permutations(range(new_rows)))
+            lengths = st.integers(1, max(1, min(columns, new_columns)))
+            done.append(
+                Resize(
+                    new_rows,
+                    new_columns,
+                    tuple(Kept(s, t, draw(lengths)) for s, t in zip(kept, targets, strict=False)),
+                )
             )
-            assert read.shape == (len(keys), HEADS, length, DIM)
-            for place, key in enumerate(keys):
-                expected = states([key], torch.arange(lengths[key])[None], sign)[0]
-                assert torch.equal(read[place, :, : lengths[key]], expected)
-                assert torch.equal(values[place, :, : lengths[key]], -expected)
+            rows, columns = new_rows, new_columns
+            continue
+        one, two = draw(st.permutations(range(rows)))[:2]
+        if kind == "copy":
+            done.append(CopyRow(one, two, draw(st.integers(1, columns))))
+        elif kind == "swap":
+            first, second = draw(st.tuples(st.integers(1, columns), st.integers(1, columns)))
+            done.append(SwapRows(one, first, two, second))
+        else:
+            done.append(draw(st.lists(st.integers(0, rows - 1), min_size=1, unique=True)))
+    return done
 
 
-def test_sequences_that_run_together_are_read_without_copying() -> None:
-    cache = SlotCache(1, max_rows=4, max_length=64)
-    one = torch.zeros(3, 1, dtype=torch.long)
-    cache.place([1, 2, 3], one, one > 0, 8)
-    cache.update(states([1, 2, 3], one, 1), states([1, 2, 3], one, 1), 0)
-    cache.retain([1, 3])
-    assert cache.compact([3, 1], 1) == [1, 3]
-    cache.place([1, 3], one[:2] + 1, one[:2] > 0, 8)
-    assert cache.placement.span == slice(0, 2)
-    read, _ = cache.update(states([1, 3], one[:2] + 1, 1), states([1, 3], one[:2], 1), 0)
-    assert read[1, 0, :2, 0].tolist() == [3000.0, 3001.0]
+@given(plan=operations())
+@settings(max_examples=60, deadline=None)
+def test_tensors_go_where_the_books_say(plan: list[MemoryOperation | list[int]]) -> None:
+    cache, symbolic = SlotCache(LAYERS), SymbolicMemory(LIMITS)
+    written = 1
+    for step in plan:
+        if not isinstance(step, list):
+            cache.carry_out([step])
+            symbolic.carry_out([step])
+            assert cache.shape == (len(symbolic.rows), symbolic.columns)
+            continue
+        width = symbolic.columns // 2
+        tokens = torch.arange(written, written + len(step) * width).reshape(len(step), width)
+        written += len(step) * width
+        for row, values in zip(step, tokens.tolist(), strict=True):
+            symbolic.rows[row][width : 2 * width] = values
+        for read in write(cache, step, width, tokens):
+            for row, columns in zip(step, read.tolist(), strict=True):
+                for column, (own, expected) in enumerate(zip(columns, symbolic.rows[row])):  # noqa: B905
+                    assert expected is None or own == expected, (row, column)
 
 
-def test_memory_that_has_grown_is_given_back() -> None:
-    cache = SlotCache(1, max_rows=16, max_length=4096)
-    places = torch.full((1, 1), 999)
-    cache.place([1], places, places < 0, 1000)
-    cache.update(states([1], places, 1), states([1], places, 1), 0)
-    assert cache.shape == (4, 1001)
-    cache.retain([])
-    assert cache.shape == (0, 1)
+def test_neighbours_are_read_without_copying() -> None:
+    cache = SlotCache(LAYERS)
+    cache.carry_out([Resize(4, 8)])
+    write(cache, [1, 2], 0, torch.ones(2, 3))
+    assert cache.placement.span == slice(1, 3)
+    write(cache, [2, 1], 3, torch.ones(2, 3))
+    assert cache.placement.span is None
+
+
+def test_padding_is_written_where_nobody_reads() -> None:
+    cache = SlotCache(1)
+    cache.carry_out([Resize(1, 8)])
+    positions = torch.tensor([[8, 8, 0, 1]])
+    cache.place([0], positions, 8)
+    read, _ = cache.update(
+        states(torch.tensor([[70, 80, 1, 2]]), 1), states(torch.tensor([[70, 80, 1, 2]]), 1), 0
+    )
+    assert read[0, 0, :, 0].tolist() == [1, 2, 0, 0, 0, 0, 0, 0]
+
+
+def test_bytes_are_measured_and_memory_is_given_back() -> None:
+    cache = SlotCache(LAYERS)
+    assert cache.bytes_per_token == 0
+    cache.carry_out([Resize(2, 8)])
+    write(cache, [0], 0, torch.ones(1, 3))
+    assert cache.bytes_per_token == LAYERS * 2 * HEADS * DIM * 4
+    cache.carry_out([Resize(0, 0)])
+    assert all(layer.keys is None and layer.values is None for layer in cache.layers)

@@ -64,9 +64,17 @@ async def test_a_dead_device_shows_in_the_probe(
     assert isinstance(recorder.failure, RuntimeError)
 
 
-async def test_numbers_that_are_not_finite_fail_the_probe(loaded: LoadedModel) -> None:
+async def test_numbers_that_are_not_finite_fail_the_probe(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = runner(loaded)._model
-    model.model.norm.weight.fill_(float("nan"))
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        output = model(*args, **kwargs)
+        output.logits.fill_(float("nan"))
+        return output
+
+    monkeypatch.setattr(runner(loaded), "_model", broken)
     with pytest.raises(Internal):
         await loaded.engine.probe()
 
@@ -112,16 +120,39 @@ async def test_sinks_run_on_the_loops_thread(loaded: LoadedModel) -> None:
     assert threads == {threading.current_thread().name}
 
 
-async def test_memory_is_given_back(loaded: LoadedModel) -> None:
+async def test_rows_are_kept_but_nobody_owns_them(loaded: LoadedModel) -> None:
     group = [sequence([5] * 300, 400, seed, ignore_eos=True) for seed in range(8)]
     recorder = submit(loaded.engine, *group)
     await recorder.until(lambda: all(recorder.tokens(index) for index in range(8)))
-    assert len(runner(loaded).resident) == 8
-    assert runner(loaded)._cache.shape[0] == 8
+    pool = loaded.engine._scheduler._residents.pool  # type: ignore[attr-defined]
+    assert pool.owned == 8
     await recorder.until_over()
-    await until(lambda: len(runner(loaded).resident) == 0)
-    await until(lambda: runner(loaded)._cache.shape == (0, 1))
-    assert runner(loaded)._samplers == {}
+    await until(lambda: pool.owned == 0)
+    assert 8 <= len([row for row in pool.rows if row is not None]) <= 4 * 8
+    again = await submit(loaded.engine, sequence([5] * 300, 3)).until_over()
+    assert again.end().cached_tokens == 299
+    await until(lambda: runner(loaded)._cache.shape == pool.shape)
+
+
+async def test_samplers_go_with_their_sequences(loaded: LoadedModel) -> None:
+    await submit(loaded.engine, sequence([5] * 3, 4), sequence([6] * 3, 4)).until_over()
+    submit(loaded.engine, sequence([5], 4000, ignore_eos=True))
+    await until(lambda: len(runner(loaded)._samplers) == 1)
+
+
+async def test_memory_that_can_not_be_had_fails_what_runs_and_no_more(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(operations: object) -> None:
+        raise MemoryError("none left")
+
+    monkeypatch.setattr(runner(loaded), "carry_out", full)
+    recorder = await submit(loaded.engine, sequence([5] * 20, 5)).until_over()
+    assert isinstance(recorder.failure, MemoryError)
+    monkeypatch.undo()
+    good = await submit(loaded.engine, sequence([5] * 20, 5, ignore_eos=True)).until_over()
+    assert len(good.tokens()) == 5
+    assert "attention memory" in caplog.text
 
 
 async def test_the_thread_ends(loaded: LoadedModel) -> None:
