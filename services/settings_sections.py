@@ -99,18 +99,37 @@ class CatalogueSettings(ServiceSettings):
 class InferenceSettings(ServiceSettings):
     """`[services.inference]`."""
 
-    engine: Literal["torch", "echo"] = "torch"
-    """What performs inference. `echo` answers with the prompt, for trials without a model."""
+    engine: Literal["torch", "openvino", "echo"] = "torch"
+    """What performs inference. `openvino` is for processors: it converts a model when that is first
+    deployed, and keeps the result in the data directory; needs the extra of that name. `echo`
+    answers with the prompt, for trials without a model."""
     max_batch_size: int = key(16, minimum=1)
     """Most sequences that run together."""
     queue_limit: int = key(128, minimum=0)
     """Most requests that wait. Beyond that they are turned away at once."""
     max_context: int = key(4096, minimum=1)
     """Most tokens of a sequence, whatever the model could take."""
+    step_tokens: int = key(512, minimum=1)
+    """Tokens computed in one step: one of each running stream, the rest for prompts (at least
+    16). Less keeps streams smoother while long prompts arrive; more reads prompts faster."""
+    speculative_tokens: int = key(0, minimum=0)
+    """Most tokens of a stream that the torch engine guesses in a step, from what the stream held
+    before, and checks together; 0 is off. Answers stay what they are; those that repeat parts of
+    their prompts come in fewer steps. 8 is a good value for summaries, edits of text and code."""
+    kv_cache_bytes: int = key(0, minimum=0)
+    """Attention memory of a model, kept prefixes included. 0: enough for `max_batch_size` whole
+    contexts, at most half of what is free (nine tenths on a GPU)."""
+    max_adapters: int = key(16, minimum=0)
+    """Most LoRA adapters that a model of the torch engine serves beside itself. 0: none."""
+    max_adapter_rank: int = key(256, minimum=1)
+    """Largest rank of a LoRA adapter. Bounds its memory, together with `max_adapters`."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:<n>`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the weights. `auto`: what the model was saved as, where the device can."""
+    decoder: Literal["auto", "transformers"] = "auto"
+    """Code that the torch engine runs models on. `auto`: its own for the architectures that it
+    knows, transformers' for others. `transformers`: that for all."""
     slow_reader_timeout_s: float = key(30.0, minimum=0.0)
     """How long a stream may wait for its reader before it is ended."""
 

@@ -63,6 +63,7 @@ def get(session: Session, model: str) -> None:
 @click.argument("model")
 @click.option("--source", required=True, help="Folder, Hub ID or fine-tuned model.")
 @click.option("--kind", type=click.Choice(list(KINDS)), default="chat", show_default=True)
+@click.option("--base-model", default="", help="Model that it was fine-tuned from or adapts.")
 @click.option("--name", "display_name", default="", help="Name for people.")
 @click.option("--alias", "aliases", multiple=True, help="Another ID; may be given again.")
 @click.option("--context-length", type=click.IntRange(min=0), default=0, help="Most tokens.")
@@ -78,6 +79,7 @@ def deploy(
     model: str,
     source: str,
     kind: str,
+    base_model: str,
     display_name: str,
     aliases: tuple[str, ...],
     context_length: int,
@@ -95,6 +97,7 @@ def deploy(
         model_id=model,
         source=source,
         kind=KINDS[kind],
+        base_model=base_model,
         display_name=display_name,
         aliases=aliases,
         allow_update=update,

@@ -27,7 +27,11 @@ from services.rpc.keys import ensure_admin_key
     "--port", type=click.IntRange(0, 65535), help="Of the edge. Default 8080; 0 is a free one."
 )
 @click.option("--host", help="Where the edge listens. Default 127.0.0.1; 0.0.0.0 is everywhere.")
-@click.option("--engine", type=click.Choice(["torch", "echo"]), help="What performs inference.")
+@click.option(
+    "--engine",
+    type=click.Choice(["torch", "openvino", "echo"]),
+    help="What performs inference.",
+)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--verbose", "-v", is_flag=True, help="Show all logs here, not just warnings.")
 @common_options

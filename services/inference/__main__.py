@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
+from pathlib import Path
 
 from penstock.inference.v1.inference_service_pb2_grpc import add_InferenceServiceServicer_to_server
 
@@ -40,7 +41,14 @@ async def main(settings: Settings) -> None:
             health.set(name, serving)
 
     deployments = Deployments(
-        Loading({"echo": lambda: _echo(own), "torch": lambda: _torch(own)}, own.engine),
+        Loading(
+            {
+                "echo": lambda: _echo(own),
+                "torch": lambda: _torch(own),
+                "openvino": lambda: _openvino(own, settings.services.data_dir / "openvino"),
+            },
+            own.engine,
+        ),
         registry,
         tell,
         DeploymentSettings(drain_grace_s=own.grace_s),
@@ -101,6 +109,30 @@ def _torch(settings: InferenceSettings) -> EngineLoader:
             max_batch_size=settings.max_batch_size,
             queue_limit=settings.queue_limit,
             max_context=settings.max_context,
+            step_tokens=settings.step_tokens,
+            speculative_tokens=settings.speculative_tokens,
+            kv_cache_bytes=settings.kv_cache_bytes,
+            device=settings.device,
+            dtype=settings.dtype,
+            decoder=settings.decoder,
+            max_adapters=settings.max_adapters,
+            max_adapter_rank=settings.max_adapter_rank,
+        )
+    )
+
+
+def _openvino(settings: InferenceSettings, cache: Path) -> EngineLoader:
+    from services.inference.engines.openvino_loader import OpenVinoLoader
+    from services.inference.engines.openvino_settings import OpenVinoSettings
+
+    return OpenVinoLoader(
+        OpenVinoSettings(
+            cache=cache,
+            max_batch_size=settings.max_batch_size,
+            queue_limit=settings.queue_limit,
+            max_context=settings.max_context,
+            step_tokens=settings.step_tokens,
+            kv_cache_bytes=settings.kv_cache_bytes,
             device=settings.device,
             dtype=settings.dtype,
         )

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
 from services.inference.engine import LoadedModel
@@ -19,6 +20,8 @@ class LoadKey:
     context_length: int = 0
     dtype: str = "auto"
     engine: str = ""
+    base: str = ""
+    """Model that it was fine-tuned from; for an adapter, the one that it is attached to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +110,9 @@ class ModelLoader(Protocol):
 
     async def load(self, wanted: WantedModel, progress: Callable[[float], None]) -> LoadedModel:
         """Loads off the event loop. Raises a `DomainError` that says what to do."""
+        ...
+
+    async def adapter(self, wanted: WantedModel) -> Path | None:
+        """The folder of a model that is an adapter on its base; None for one with weights of its
+        own, which is loaded. Raises a `DomainError` where that can't be told."""
         ...

@@ -102,6 +102,7 @@ def to_wanted(model: pb.Model) -> WantedModel:
             context_length=options.context_length,
             dtype=options.quantization or "auto",
             engine=options.engine,
+            base=model.base_model,
         ),
         aliases=tuple(model.aliases),
         settings=to_settings(model.config),

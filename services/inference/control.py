@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from services.inference.backoff import Backoff
 from services.inference.catalogue import Catalogue
-from services.inference.deployments import Deployments, in_words
+from services.inference.deployments import Deployments
+from services.inference.slots import in_words
 
 _log = logging.getLogger(__name__)
 

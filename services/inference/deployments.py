@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.errors import DomainError, FailedPrecondition, InvalidArgument, Unsupported
+from services.inference.attached import attach
 from services.inference.backoff import Backoff
 from services.inference.catalogue import (
     CatalogueEvent,
@@ -26,7 +27,7 @@ from services.inference.catalogue import (
 )
 from services.inference.engine import LoadedModel
 from services.inference.registry import TEXT_KINDS, Known, Registry, ServedModel
-from services.inference.slots import Failure, Load, Slot
+from services.inference.slots import Failure, Load, Prospect, Slot, in_words
 
 _log = logging.getLogger(__name__)
 _PERMANENT = (FailedPrecondition, InvalidArgument, Unsupported)
@@ -67,6 +68,7 @@ class Deployments:
         self._others: dict[str, WantedModel] = {}
         self._slots: dict[str, Slot] = {}
         self._told = False
+        self._stirred = asyncio.Event()
         self.changed = asyncio.Event()
         """Set when `observations` differ from before; whoever reports them clears it."""
         self._loads = asyncio.Semaphore(self._settings.load_concurrency)
@@ -108,11 +110,14 @@ class Deployments:
         """Compares what is wanted with what is there, unloading before loading."""
         for id in self._slots.keys() - self._wanted.keys():
             self._remove(self._slots[id])
-        for id, wanted in self._wanted.items():
+        # Bases before what is attached to them.
+        for id, wanted in sorted(self._wanted.items(), key=lambda item: bool(item[1].load.base)):
             slot = self._slots.get(id)
             if slot is None:
                 slot = self._slots[id] = Slot(id)
             self._align(slot, wanted)
+        stirred, self._stirred = self._stirred, asyncio.Event()
+        stirred.set()
         self._publish()
 
     def _align(self, slot: Slot, wanted: WantedModel) -> None:
@@ -120,22 +125,36 @@ class Deployments:
             slot.serving.settings = wanted.settings
             slot.serving.kind = wanted.kind
         if slot.load is not None and slot.load.key != wanted.load:
-            self._stop_load(slot)
-        if slot.failure is not None and slot.failure.key != wanted.load:
-            self._forgive(slot)
-        if slot.serving_key == wanted.load or slot.load is not None:
+            slot.stop_load()
+        if slot.failure is not None:
+            prospect = self._prospect(wanted.load.base) if slot.failure.prospect else None
+            if (slot.failure.key, slot.failure.prospect) != (wanted.load, prospect):
+                slot.forgive()
+        if slot.failure is not None and self._abandoned(slot):
+            self._retire(slot)  # it can't follow its base
+        serves = slot.serving_key == wanted.load and not self._abandoned(slot)
+        if serves or slot.load is not None:
             return
         if slot.failure is not None and not slot.failure.due:
             return
         task = self._spawn(self._load(slot, wanted), f"load-{wanted.load.revision}")
         slot.load = Load(wanted.load, task)
 
+    def _abandoned(self, slot: Slot) -> bool:
+        """Whether what serves is attached to a base that no longer does."""
+        return slot.base is not None and slot.base is not self._prospect(slot.base.id).base
+
+    def _prospect(self, id: str) -> Prospect:
+        """How it stands with a base."""
+        if id not in self._wanted:
+            return Prospect.missing(id)
+        slot = self._slots.get(id)
+        return Prospect() if slot is None else slot.prospect()
+
     def _remove(self, slot: Slot) -> None:
-        self._stop_load(slot)
-        self._forgive(slot)
-        if slot.serving is not None:
-            self._drain(slot, slot.serving)
-            slot.serving = slot.serving_key = None
+        slot.stop_load()
+        slot.forgive()
+        self._retire(slot)
         if slot.empty:
             self._slots.pop(slot.id, None)
 
@@ -145,49 +164,69 @@ class Deployments:
                 slot.load.progress = share
                 self.changed.set()
 
+        prospect: Prospect | None = None
         try:
-            async with self._loads:
-                loaded = await self._loader.load(wanted, progress)
-                try:
-                    async with asyncio.timeout(self._settings.probe_timeout_s):
-                        await loaded.engine.probe()
-                except BaseException:
-                    await loaded.engine.close()
-                    raise
+            folder = await self._loader.adapter(wanted)
+            if folder is None:
+                async with self._loads:
+                    loaded = await self._probed(await self._loader.load(wanted, progress))
+            else:
+                prospect = await self._settled_prospect(slot, wanted.load.base)
+                if prospect.base is None:
+                    raise FailedPrecondition(prospect.reason)
+                loaded = await self._probed(await attach(wanted, folder, prospect.base))
         except Exception as error:
-            self._fail(slot, wanted, error)
+            self._fail(slot, wanted, error, prospect)
         else:
-            self._take_over(slot, wanted, loaded)
+            self._take_over(slot, wanted, loaded, prospect.base if prospect else None)
 
-    def _take_over(self, slot: Slot, wanted: WantedModel, loaded: LoadedModel) -> None:
+    async def _settled_prospect(self, slot: Slot, id: str) -> Prospect:
+        """Waits until an adapter's base serves, or it is clear that it won't."""
+        while not (prospect := self._prospect(id)).settled:
+            if slot.load is not None and not slot.load.message:
+                slot.load.message = f"It waits for its base model '{id}'."
+                self.changed.set()
+            await self._stirred.wait()
+        return prospect
+
+    async def _probed(self, loaded: LoadedModel) -> LoadedModel:
+        try:
+            async with asyncio.timeout(self._settings.probe_timeout_s):
+                await loaded.engine.probe()
+        except BaseException:
+            await loaded.engine.close()
+            raise
+        return loaded
+
+    def _take_over(
+        self, slot: Slot, wanted: WantedModel, loaded: LoadedModel, base: ServedModel | None
+    ) -> None:
         # Settings may have changed while it loaded.
         wanted = self._wanted.get(wanted.id, wanted)
         old = slot.serving
         served = ServedModel(wanted.id, wanted.kind, wanted.load.revision, loaded, wanted.settings)
         self._registry.put(served)
-        slot.serving, slot.serving_key, slot.load = served, wanted.load, None
-        self._forgive(slot)
+        slot.serving, slot.serving_key, slot.base, slot.load = served, wanted.load, base, None
+        slot.forgive()
         if old is not None:
             self._drain(slot, old)
         _log.info("%s serves.", served.revision)
-        self._publish()
+        self._reconcile()  # for adapters that wait for it, or are on its last revision
 
-    def _fail(self, slot: Slot, wanted: WantedModel, error: Exception) -> None:
+    def _fail(
+        self, slot: Slot, wanted: WantedModel, error: Exception, prospect: Prospect | None
+    ) -> None:
         slot.load = None
         permanent = isinstance(error, _PERMANENT)
-        level = logging.WARNING if isinstance(error, DomainError) else logging.ERROR
-        _log.log(
-            level,
-            "%s failed to load: %s",
-            wanted.load.revision,
-            in_words(error),
-            exc_info=None if isinstance(error, DomainError) else error,
-        )
+        foreseen = isinstance(error, DomainError)
+        level = logging.WARNING if foreseen else logging.ERROR
+        told = (wanted.load.revision, in_words(error))
+        _log.log(level, "%s failed to load: %s", *told, exc_info=None if foreseen else error)
         before = slot.failure
         backoff = Backoff(self._settings.retry_least_s, self._settings.retry_most_s)
         if before is not None and before.key == wanted.load:
             backoff = before.backoff
-        failure = Failure(wanted.load, in_words(error), permanent, backoff)
+        failure = Failure(wanted.load, in_words(error), permanent, prospect, backoff)
         slot.failure = failure
         if not permanent:
 
@@ -196,7 +235,13 @@ class Deployments:
                 self._reconcile()
 
             failure.retry = asyncio.get_running_loop().call_later(backoff.next(), retry)
-        self._publish()
+        self._reconcile()
+
+    def _retire(self, slot: Slot) -> None:
+        """Stops serving."""
+        if slot.serving is not None:
+            self._drain(slot, slot.serving)
+            slot.serving = slot.serving_key = slot.base = None
 
     def _drain(self, slot: Slot, served: ServedModel) -> None:
         self._registry.drop(served)
@@ -213,17 +258,7 @@ class Deployments:
             slot.draining.remove(served)
         if slot.empty and slot.id not in self._wanted:
             self._slots.pop(slot.id, None)
-        self._publish()
-
-    def _stop_load(self, slot: Slot) -> None:
-        if slot.load is not None:
-            slot.load.task.cancel()
-            slot.load = None
-
-    def _forgive(self, slot: Slot) -> None:
-        if slot.failure is not None and slot.failure.retry is not None:
-            slot.failure.retry.cancel()
-        slot.failure = None
+        self._reconcile()
 
     # Telling.
 
@@ -252,7 +287,7 @@ class Deployments:
     async def close(self) -> None:
         """Stops loading and frees every model."""
         for slot in self._slots.values():
-            self._forgive(slot)
+            slot.forgive()
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -262,12 +297,3 @@ class Deployments:
                 if served is not None:
                     self._registry.drop(served)
                     await served.loaded.engine.close()
-
-
-def in_words(error: Exception) -> str:
-    """What people are told of a failure."""
-    if isinstance(error, DomainError):
-        return error.message
-    if isinstance(error, TimeoutError):
-        return "It took too long."
-    return "It failed in a way that was not foreseen; the log of the serving process tells how."

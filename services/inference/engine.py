@@ -138,6 +138,9 @@ class GroupRequest:
     reuse: bool = True
     """Whether attention state may be shared with other sequences, by taking it and by leaving it.
     Never changes the result."""
+    adapter: str = ""
+    """Adapter that all sequences run with, as the engine names it; empty for the base. Set by what
+    `Engine.attach` returns, not by callers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +314,25 @@ class Engine(Protocol):
 
     async def probe(self) -> None:
         """Runs one real forward pass; raises when the model can't answer."""
+        ...
+
+    async def attach(self, name: str, folder: Path) -> Engine:
+        """Loads a LoRA adapter beside the model.
+
+        Its sequences share forward passes with the model's own and with other adapters'; `status`
+        counts each one's apart. Closing what is returned fails what runs with the adapter and frees
+        it; closing this engine ends both.
+
+        Args:
+            name: whose adapter it is, in messages. One of the same name may be there already, until
+                this one has taken over.
+            folder: what PEFT saved.
+
+        Raises:
+            FailedPrecondition: the engine has no LoRA, or no room for one more adapter, or the
+                folder is broken, or holds what does not fit the model; the message says which.
+            Unavailable: the engine is closing or has stopped.
+        """
         ...
 
     async def close(self) -> None:

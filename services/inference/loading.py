@@ -14,6 +14,7 @@ from services.inference.engine import EngineLoader, LoadedModel, ModelSpec
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt"]
 """What is fetched: weights without code, and their descriptions."""
+_WHOLE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 class Loading:
@@ -40,6 +41,19 @@ class Loading:
         )
         return await loader.load(spec, progress)
 
+    async def adapter(self, wanted: WantedModel) -> Path | None:
+        """The folder of an adapter: one that holds PEFT's description and no whole weights."""
+        key = wanted.load
+        if not key.base:
+            return None
+        if (key.engine or self._default) == "echo":
+            folder = await asyncio.to_thread(_folder, key.source)
+        else:
+            folder = await resolve_source(key.source)
+        if folder is None or not await asyncio.to_thread(_is_adapter, folder):
+            return None
+        return folder
+
     def _loader(self, name: str) -> EngineLoader:
         if name not in self._makers:
             known = ", ".join(sorted(self._makers))
@@ -62,6 +76,12 @@ async def resolve_source(source: str) -> Path:
     if not _HUB_ID.fullmatch(source):
         raise FailedPrecondition("The model's folder does not exist on the serving machine.")
     return await asyncio.to_thread(_fetch, source)
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file() and not any(
+        (folder / name).is_file() for name in _WHOLE_WEIGHTS
+    )
 
 
 def _folder(source: str) -> Path | None:

@@ -46,7 +46,7 @@ class ModelSettings:
 
 @dataclass(eq=False, slots=True)
 class ServedModel:
-    """A loaded revision. `active` counts its requests: it is closed when none is left."""
+    """A loaded revision. It is closed when no request is left, and no adapter that runs on it."""
 
     id: str
     kind: ModelKind
@@ -57,6 +57,9 @@ class ServedModel:
     tools: ToolFormat | None = field(init=False)
 
     active: int = field(default=0, init=False)
+    """Requests."""
+    adapters: int = field(default=0, init=False)
+    """Adapters that run on its engine; their requests are theirs."""
     _idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def __post_init__(self) -> None:
@@ -71,12 +74,20 @@ class ServedModel:
     def release(self) -> None:
         """Counts a request out."""
         self.active -= 1
-        if not self.active:
-            self._idle.set()
+        self._idle.set()
+
+    def hold(self) -> None:
+        """Counts an adapter in."""
+        self.adapters += 1
+
+    def let_go(self) -> None:
+        """Counts an adapter out."""
+        self.adapters -= 1
+        self._idle.set()
 
     async def idle(self) -> None:
-        """Waits until no request is left; for models that get no new ones."""
-        while self.active:
+        """Waits until no request and no adapter is left; for models that get no new ones."""
+        while self.active or self.adapters:
             self._idle.clear()
             await self._idle.wait()
 

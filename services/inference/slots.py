@@ -3,9 +3,35 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from services.errors import DomainError
 from services.inference.backoff import Backoff
 from services.inference.catalogue import LoadKey, Observation, ObservedState
 from services.inference.registry import ServedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What an adapter can hope for from its base. A change of it is worth another attempt."""
+
+    base: ServedModel | None = None
+    """The revision that serves."""
+    adapters: int = 0
+    """Adapters that it serves: one less may make room."""
+    reason: str = ""
+    """Why there is none, nor will be without a change."""
+
+    @classmethod
+    def missing(cls, id: str) -> "Prospect":
+        """The prospect without such a base."""
+        return cls(
+            reason=f"Its base model '{id}' is not among the models that this service serves: "
+            f"deploy that first, under this ID."
+        )
+
+    @property
+    def settled(self) -> bool:
+        """False while the base loads."""
+        return self.base is not None or bool(self.reason)
 
 
 @dataclass(slots=True)
@@ -15,6 +41,7 @@ class Load:
     key: LoadKey
     task: asyncio.Task[None]
     progress: float = 0.0
+    message: str = ""
 
 
 @dataclass(slots=True)
@@ -24,6 +51,8 @@ class Failure:
     key: LoadKey
     message: str
     permanent: bool
+    prospect: Prospect | None
+    """What there was to hope for when an adapter failed."""
     backoff: Backoff
     retry: asyncio.TimerHandle | None = None
     due: bool = False
@@ -36,6 +65,8 @@ class Slot:
     id: str
     serving: ServedModel | None = None
     serving_key: LoadKey | None = None
+    base: ServedModel | None = None
+    """What the serving revision is attached to, where it is an adapter."""
     load: Load | None = None
     failure: Failure | None = None
     draining: list[ServedModel] = field(default_factory=list[ServedModel])
@@ -45,6 +76,28 @@ class Slot:
         """True when nothing is left of the model."""
         return not (self.serving or self.load or self.failure or self.draining)
 
+    def prospect(self) -> Prospect:
+        """What an adapter on it can hope for."""
+        if self.serving is not None:
+            return Prospect(self.serving, self.serving.adapters)
+        if self.load is None and self.failure is not None:
+            return Prospect(
+                reason=f"Its base model '{self.id}' failed to load: {self.failure.message}"
+            )
+        return Prospect()
+
+    def stop_load(self) -> None:
+        """Ends a load that is no longer wanted."""
+        if self.load is not None:
+            self.load.task.cancel()
+            self.load = None
+
+    def forgive(self) -> None:
+        """Forgets a failure."""
+        if self.failure is not None and self.failure.retry is not None:
+            self.failure.retry.cancel()
+        self.failure = None
+
     def observations(self) -> list[Observation]:
         """What is reported of it."""
         found: list[Observation] = []
@@ -52,13 +105,24 @@ class Slot:
             ready = ObservedState.READY
             found.append(Observation(self.serving.revision, ready, "", 1.0, self.serving))
         if self.load is not None:
-            loading = ObservedState.LOADING
-            found.append(Observation(self.load.key.revision, loading, "", self.load.progress))
+            load, loading = self.load, ObservedState.LOADING
+            found.append(Observation(load.key.revision, loading, load.message, load.progress))
         elif self.failure is not None:
             failed = ObservedState.FAILED
             found.append(Observation(self.failure.key.revision, failed, self.failure.message))
         for served in self.draining:
             message = f"{served.active} requests still run."
+            if served.adapters:
+                message = f"{message[:-1]}, and {served.adapters} adapters are attached."
             draining = ObservedState.DRAINING
             found.append(Observation(served.revision, draining, message, 1.0, served))
         return found
+
+
+def in_words(error: Exception) -> str:
+    """What people are told of a failure."""
+    if isinstance(error, DomainError):
+        return error.message
+    if isinstance(error, TimeoutError):
+        return "It took too long."
+    return "It failed in a way that was not foreseen; the log of the serving process tells how."

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from services.errors import AlreadyExists, Conflict, FailedPrecondition, ModelNotFound
 from services.model import paging
+from services.model.bases import check_settings, check_unused, with_base
 from services.model.checks import (
     check_aliases,
     check_config,
@@ -139,6 +140,7 @@ class Catalog:
         if old is not None:
             _check_update(old, request)
         await check_free(tx, request.model_id, request.aliases)
+        request = await with_base(tx, request, old)
         sequence = await tx.sequence() + 1
         revision = Revision(
             model_id=request.model_id,
@@ -204,6 +206,7 @@ class Catalog:
                     f"{entry.id!r} comes from the configuration file. Remove it there, then "
                     "restart the model service.",
                 )
+            await check_unused(tx, entry)
             await tx.record(entry, self.clock())
             await tx.remove(entry)
 
@@ -221,6 +224,7 @@ class Catalog:
                 )
             config = replace(entry.config, **changes)
             check_config(config, "config")
+            await check_settings(entry, config)
             if config != entry.config:
                 now = self.clock()
                 sequence = await tx.record(entry, now)

@@ -93,7 +93,8 @@ def _words(revision: int, state: ModelState, live: Sequence[Observation]) -> str
     loading = [o for o in mine if o.state is ObservedState.LOADING]
     if loading:
         progress = max(o.progress for o in loading)
-        return f"Revision {revision} loads ({progress:.0%})."
+        waits = next(filter(None, (o.message for o in loading)), "")
+        return f"Revision {revision} loads ({progress:.0%}). {waits}".rstrip()
     return f"Revision {revision} waits for a serving process."
 
 

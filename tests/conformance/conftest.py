@@ -12,6 +12,8 @@ import torch
 
 from services.inference.engine import LoadedModel, ModelSpec
 from services.inference.engines.echo_engine import EchoLoader, EchoSettings
+from services.inference.engines.openvino_loader import OpenVinoLoader
+from services.inference.engines.openvino_settings import OpenVinoSettings
 from services.inference.engines.torch_loader import TorchLoader
 from services.inference.engines.torch_settings import TorchSettings
 from tests.conformance.tiny_models import save_model
@@ -47,14 +49,31 @@ async def make_torch(
         max_context=context_length,
         device="cpu",
         dtype="float32",
-        prefill_tokens=64,
+        step_tokens=64,
     )
     return await TorchLoader(settings).load(ModelSpec("tiny", "1", folder), lambda share: None)
+
+
+async def make_openvino(
+    folder: Path, slots: int, queue_limit: int, context_length: int
+) -> LoadedModel:
+    pytest.importorskip("openvino_genai", reason="the extra `openvino` is not installed")
+    settings = OpenVinoSettings(
+        cache=folder.parent / "openvino",
+        max_batch_size=slots,
+        queue_limit=queue_limit,
+        max_context=context_length,
+        dtype="float32",
+        threads=1,
+        step_tokens=64,
+    )
+    return await OpenVinoLoader(settings).load(ModelSpec("tiny", "1", folder), lambda share: None)
 
 
 ENGINES: dict[str, Callable[[Path, int, int, int], Awaitable[LoadedModel]]] = {
     "echo": make_echo,
     "torch": make_torch,
+    "openvino": make_openvino,
 }
 
 

@@ -23,6 +23,12 @@ def chat(loaded: LoadedModel) -> list[int]:
     return loaded.text.encode(loaded.text.render(QUESTION, []))
 
 
+def scores_prompts(loaded: LoadedModel) -> None:
+    info = loaded.engine.info
+    if not info.capabilities.prompt_logprobs:
+        pytest.skip(f"the {info.name} engine does not score prompts, and says so")
+
+
 async def test_events_come_in_order(loaded: LoadedModel) -> None:
     recorder = await submit(loaded.engine, sequence(chat(loaded), 5, ignore_eos=True)).until_over()
     kinds = [type(event) for event in recorder.events]
@@ -39,6 +45,10 @@ async def test_max_tokens_is_exact(loaded: LoadedModel, max_tokens: int) -> None
 
 async def test_max_tokens_zero_only_reads_the_prompt(loaded: LoadedModel) -> None:
     prompt = chat(loaded)
+    recorder = await submit(loaded.engine, sequence(prompt, 0)).until_over()
+    assert [type(event) for event in recorder.events] == [Admitted, Ended]
+    assert recorder.end().reason is EndReason.LENGTH
+    scores_prompts(loaded)
     request = sequence(prompt, 0, logprobs=1, prompt_logprobs=True)
     recorder = await submit(loaded.engine, request).until_over()
     assert [type(event) for event in recorder.events] == [Admitted, PromptScored, Ended]
@@ -116,9 +126,13 @@ async def test_eos_ends_unless_ignored(make: Make) -> None:
 
 
 async def test_logprobs_are_log_probabilities(loaded: LoadedModel) -> None:
-    request = sequence(chat(loaded), 8, temperature=0, ignore_eos=True, logprobs=5)
+    most = min(5, loaded.engine.info.capabilities.max_top_logprobs)
+    request = sequence(chat(loaded), 8, temperature=0, ignore_eos=True, logprobs=most)
     recorder = await submit(loaded.engine, request).until_over()
     assert [score.token_id for score in recorder.scores()] == recorder.tokens()
+    assert all(score.logprob <= 0 for score in recorder.scores())
+    if not most:
+        return
     for score in recorder.scores():
         values = [value for _, value in score.top]
         assert len(values) == 5
@@ -138,6 +152,7 @@ async def test_logprobs_without_alternatives(loaded: LoadedModel) -> None:
 
 async def test_prompts_are_scored_like_outputs(loaded: LoadedModel) -> None:
     """The output's scores come back when prompt and output together are scored as a prompt."""
+    scores_prompts(loaded)
     prompt = chat(loaded)
     request = sequence(prompt, 9, temperature=0, ignore_eos=True, logprobs=2)
     free = await submit(loaded.engine, request).until_over()
@@ -153,6 +168,7 @@ async def test_prompts_are_scored_like_outputs(loaded: LoadedModel) -> None:
 
 
 async def test_prompts_of_one_token(loaded: LoadedModel) -> None:
+    scores_prompts(loaded)
     request = sequence([65], 3, ignore_eos=True, logprobs=1, prompt_logprobs=True)
     recorder = await submit(loaded.engine, request, sequence([66], 3, ignore_eos=True)).until_over()
     assert list(recorder.prompt_scores()) == []

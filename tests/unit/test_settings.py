@@ -265,7 +265,7 @@ def test_mistakes_in_the_file_are_named(content: str, said: str, tmp_path: Path)
         ("PENSTOCK_SERVICES_MODEL_GRACE_S", "nan", "expected a number"),
         ("PENSTOCK_API_MODELS", "{", "expected a table"),
         ("PENSTOCK_API_MODELS", "[]", "expected a table"),
-        ("PENSTOCK_SERVICES_INFERENCE_ENGINE", "tpu", "expected 'torch' or 'echo'"),
+        ("PENSTOCK_SERVICES_INFERENCE_ENGINE", "tpu", "'torch' or 'openvino' or 'echo'"),
     ],
 )
 def test_mistakes_in_the_environment_are_named(variable: str, value: str, said: str) -> None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from services.inference.engines.decoder_adapters import AdapterSet
+from services.inference.engines.decoder_adapters import AdapterSet, ReadAdapter
 from services.inference.engines.decoder_attention import Attend, Rotary, Rotation, choose_attention
 from services.inference.engines.decoder_facts import DecoderFacts
 from services.inference.engines.decoder_linear import Projection
@@ -178,7 +178,19 @@ class Decoder:
         Raises:
             FailedPrecondition: it is broken, does not fit, or does what this engine doesn't.
         """
-        self._adapters.add(name, folder)
+        self.put_adapter(name, self.read_adapter(folder))
+
+    def read_adapter(self, folder: Path) -> ReadAdapter:
+        """Reads an adapter for `put_adapter`, on any thread and beside passes.
+
+        Raises:
+            FailedPrecondition: it is broken, does not fit, or does what this engine doesn't.
+        """
+        return self._adapters.read(folder)
+
+    def put_adapter(self, name: str, adapter: ReadAdapter) -> None:
+        """Takes in what was read, between two passes."""
+        self._adapters.put(name, adapter)
 
     def drop_adapter(self, name: str) -> None:
         """Forgets an adapter, between two passes."""

@@ -1,8 +1,10 @@
 """The LoRA adapters of a whole compact decoder."""
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,10 +15,23 @@ from services.inference.engines.decoder_lora import AdapterRows, Adapters, LowRa
 from services.inference.engines.decoder_peft import ModuleAdapter, read_adapter
 
 
+@dataclass(frozen=True, slots=True)
+class ReadAdapter:
+    """An adapter that fits the model, ready to be put beside it."""
+
+    changes: Mapping[int, Sequence[LowRank]]
+    """By projection."""
+    parameter_count: int
+    rank: int
+    """The largest of its modules'."""
+    digest: str
+    """Twelve hexadecimal digits that differ between different adapters."""
+
+
 class AdapterSet:
     """Adapters by name, and the projections that they change.
 
-    Used by the device's thread alone, between passes.
+    Used by the device's thread alone, between passes; `read` may be called anywhere.
     """
 
     def __init__(
@@ -31,8 +46,8 @@ class AdapterSet:
             projection.adapters = Adapters(self._rows)
             self._stacks.append((projection, projection.adapters))
 
-    def add(self, name: str, folder: Path) -> None:
-        """Loads an adapter; one of that name is replaced."""
+    def read(self, folder: Path) -> ReadAdapter:
+        """Reads an adapter and sees whether it fits; changes nothing yet."""
         modules = read_adapter(folder, device=self._device, dtype=self._dtype)
         changes: defaultdict[int, list[LowRank]] = defaultdict(list)
         known: set[str] = set()
@@ -52,9 +67,18 @@ class AdapterSet:
                 f"({unknown[0]} …); it adapts the projections of attention and MLP of the base "
                 f"that is loaded."
             )
+        return ReadAdapter(
+            changes,
+            parameter_count=sum(m.down.numel() + m.up.numel() for m in modules.values()),
+            rank=max(len(module.down) for module in modules.values()),
+            digest=_digest(modules),
+        )
+
+    def put(self, name: str, adapter: ReadAdapter) -> None:
+        """Takes in what was read; one of that name is replaced."""
         self.drop(name)
         slot = next(n for n in range(1, len(self._slots) + 2) if n not in self._slots.values())
-        for place, parts in changes.items():
+        for place, parts in adapter.changes.items():
             self._stacks[place][1].put(slot, parts)
         self._slots[name] = slot
 
@@ -86,6 +110,15 @@ class AdapterSet:
             yield
         finally:
             self._rows.slots = None
+
+
+def _digest(modules: Mapping[str, ModuleAdapter]) -> str:
+    digest = hashlib.sha256()
+    for path, module in sorted(modules.items()):
+        digest.update(path.encode())
+        for tensor in (module.down, module.up):
+            digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _placed(

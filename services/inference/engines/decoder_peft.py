@@ -90,6 +90,8 @@ def _module(
         raise FailedPrecondition(
             f"The LoRA matrices of {path} don't fit each other: save the adapter again."
         )
+    if not len(down):
+        raise FailedPrecondition(f"The LoRA matrices of {path} are empty: train the adapter again.")
     if not bool(torch.isfinite(down).all() and torch.isfinite(up).all()):
         raise FailedPrecondition(
             f"The LoRA matrices of {path} hold numbers that are not finite: train the adapter "

@@ -23,6 +23,7 @@ from services.inference.engine import (
     Sink,
     TokenScore,
 )
+from services.inference.engines.adapters import WithoutAdapters
 from services.inference.engines.admission import Limits
 from services.inference.engines.echo_text import IM_END, VOCABULARY_SIZE, EchoText, echoed
 from services.inference.engines.guides import check_forms, without_guides
@@ -65,7 +66,7 @@ class EchoSettings:
     """Time from one step to the next. 0 steps as fast as the event loop allows."""
 
 
-class EchoEngine:
+class EchoEngine(WithoutAdapters):
     """Echoes. Must be made on the event loop that uses it."""
 
     def __init__(self, settings: EchoSettings) -> None:

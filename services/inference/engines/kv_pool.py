@@ -90,7 +90,9 @@ class KvPool:
         self._places, self._columns = [], 0
         self._operations = [Resize(0, 0)]
 
-    def acquire(self, owner: int, tokens: list[int], columns: int, *, reuse: bool) -> KvRow:
+    def acquire(
+        self, owner: int, tokens: list[int], columns: int, *, reuse: bool, adapter: str = ""
+    ) -> KvRow:
         """Gives a row to a sequence that `fits`; it may already hold the first of its tokens.
 
         Args:
@@ -98,8 +100,9 @@ class KvPool:
             tokens: its tokens, of which at least the last is left to be computed.
             columns: columns that it needs now.
             reuse: whether it may take over what another one left.
+            adapter: what it runs with.
         """
-        found = self.find(tokens) if reuse else None
+        found = self.find(tokens, adapter) if reuse else None
         if found is not None and found.row.owner is None:
             self._idle.move_to_end(found.row)
         self._make_place(columns)
@@ -108,20 +111,22 @@ class KvPool:
         if row is None:
             if free is None:
                 free = self._evict()
-            row = KvRow(free, tokens, owner)
+            row = KvRow(free, tokens, owner, adapter)
             self._places[free] = row
         row.owner, row.tokens = owner, tokens
         self._owned += 1
         return row
 
-    def find(self, tokens: list[int]) -> Find | None:
+    def find(self, tokens: list[int], adapter: str = "") -> Find | None:
         """The row that holds most of what a sequence could reuse."""
-        return self._index.find(tokens, len(tokens) - 1, lambda row: row.length)
+        return self._index.find(tokens, len(tokens) - 1, lambda row: row.length, adapter)
 
-    def promised(self, tokens: list[int], owners: frozenset[int] | set[int]) -> Find | None:
+    def promised(
+        self, tokens: list[int], owners: frozenset[int] | set[int], adapter: str = ""
+    ) -> Find | None:
         """The row among these owners' that will hold most of it soon."""
         return self._index.find(
-            tokens, len(tokens) - 1, lambda row: row.promise if row.owner in owners else 0
+            tokens, len(tokens) - 1, lambda row: row.promise if row.owner in owners else 0, adapter
         )
 
     def start(self, row: KvRow, found: Find | None, *, share: bool) -> None:

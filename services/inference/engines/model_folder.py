@@ -89,7 +89,15 @@ def _weights(path: Path) -> list[Path]:
 
 def _why_no_weights(path: Path) -> str:
     if (path / "adapter_config.json").is_file():
-        return "This is a LoRA adapter without its base: deploy merged weights."
+        return (
+            "This is a LoRA adapter without its base: deploy it with base_model, the ID of the "
+            "model that it was trained on, or deploy merged weights."
+        )
+    if (path / "adapter_model.safetensors").is_file():
+        return (
+            "adapter_config.json is missing beside the adapter's weights: save the adapter again "
+            "with `model.save_pretrained(folder)`."
+        )
     pickles = sorted(file.name for pattern in PICKLES for file in path.glob(pattern))
     if pickles:
         return (

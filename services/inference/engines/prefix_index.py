@@ -22,6 +22,8 @@ class KvRow:
     """Tokens of its columns and those that are still to come; only ever appended to."""
     owner: int | None
     """Key of the sequence that has it; None for a row that is only kept for reuse."""
+    adapter: str = ""
+    """Adapter that its states were computed with: they are of no use to others."""
     length: int = 0
     """Leading columns that hold the attention state of `tokens`."""
     promise: int = 0
@@ -53,19 +55,22 @@ class PrefixIndex:
         while len(row.keys) > blocks:
             self._forget(row, row.keys.pop())
         for block in range(len(row.keys), blocks):
-            before = row.keys[-1] if row.keys else 0
+            before = row.keys[-1] if row.keys else hash(row.adapter)
             key = _key(before, row.tokens, block)
             row.keys.append(key)
             self._rows.setdefault(key, {})[row] = None
 
-    def find(self, tokens: list[int], most: int, length_of: Callable[[KvRow], int]) -> Find | None:
-        """Finds the row with the longest common prefix of at most `most` tokens.
+    def find(
+        self, tokens: list[int], most: int, length_of: Callable[[KvRow], int], adapter: str = ""
+    ) -> Find | None:
+        """Finds the row of an adapter with the longest common prefix of at most `most` tokens.
 
         `length_of` says how many of a row's leading tokens count.
         """
         refuted: set[KvRow] = set()
-        while (best := self._best(tokens, most, length_of, refuted)) is not None:
-            if best.row.tokens[: best.length] == tokens[: best.length]:
+        while (best := self._best(tokens, most, length_of, refuted, adapter)) is not None:
+            same = best.row.adapter == adapter
+            if same and best.row.tokens[: best.length] == tokens[: best.length]:
                 return best
             refuted.add(best.row)
         return None
@@ -76,11 +81,12 @@ class PrefixIndex:
         most: int,
         length_of: Callable[[KvRow], int],
         refuted: set[KvRow],
+        adapter: str,
     ) -> Find | None:
         """The longest find by keys alone."""
         best: Find | None = None
         seen = set(refuted)
-        levels = list(self._levels(tokens, most))
+        levels = list(self._levels(tokens, most, adapter))
         for depth in range(len(levels), 0, -1):
             if best is not None and best.length >= (depth + 1) * BLOCK:
                 break
@@ -94,9 +100,9 @@ class PrefixIndex:
                     best = Find(row, length)
         return best
 
-    def _levels(self, tokens: list[int], most: int) -> Iterator[dict[KvRow, None]]:
+    def _levels(self, tokens: list[int], most: int, adapter: str) -> Iterator[dict[KvRow, None]]:
         """Rows that share the first block, the first two, …"""
-        key = 0
+        key = hash(adapter)
         for block in range(most // BLOCK):
             key = _key(key, tokens, block)
             rows = self._rows.get(key)

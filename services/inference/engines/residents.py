@@ -115,9 +115,11 @@ class Residents:
                 continue
             found = None
             if self._reuse and sequence.reuses:
-                found = self._pool.find(sequence.tokens)
+                found = self._pool.find(sequence.tokens, sequence.adapter)
                 have = row.length if found is None else max(found.length, row.length)
-                coming = self._pool.promised(sequence.tokens, self._readers(sequence))
+                coming = self._pool.promised(
+                    sequence.tokens, self._readers(sequence), sequence.adapter
+                )
                 if coming is not None and coming.length >= have + BLOCK:
                     continue
             self._pool.start(row, found, share=self._shares(sequence))
@@ -143,7 +145,11 @@ class Residents:
             sequence = waiting.pop(0)
             columns = max(_need([sequence]), _need(self.running.values()))
             sequence.row = self._pool.acquire(
-                sequence.key, sequence.tokens, columns, reuse=self._reuse and sequence.reuses
+                sequence.key,
+                sequence.tokens,
+                columns,
+                reuse=self._reuse and sequence.reuses,
+                adapter=sequence.adapter,
             )
             sequence.stage = Stage.RUNNING
             self.running[sequence.key] = sequence

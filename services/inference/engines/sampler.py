@@ -10,6 +10,7 @@ every device.
 """
 
 import random
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,10 @@ class Choice:
 
 
 class RowSampler:
-    """What sampling keeps for one sequence. Can be made anew from the sequence at any time."""
+    """What sampling keeps for one sequence. Can be made anew from the sequence at any time.
+
+    It counts what it chose itself: the sequence learns of it only when the step is over.
+    """
 
     def __init__(
         self,
@@ -46,7 +50,7 @@ class RowSampler:
     ) -> None:
         params = sequence.params
         self.params = params
-        self._sequence = sequence
+        self._generated = sequence.generated
         self._vocabulary_size = vocabulary_size
         self._device = device
         stops = params.stop_token_ids
@@ -56,6 +60,9 @@ class RowSampler:
         self._repeats = params.repetition_penalty != 1 and params.repeat_last_n != 0
         self._penalised = params.presence_penalty != 0 or params.frequency_penalty != 0
         self._seen = self._count(sequence.tokens) > 0 if self._repeats else None
+        self._window: deque[int] | None = None
+        if self._repeats and params.repeat_last_n > 0:
+            self._window = deque(sequence.tokens, maxlen=params.repeat_last_n)
         self._counts = (
             self._count(sequence.tokens[sequence.prompt_length :]) if self._penalised else None
         )
@@ -77,7 +84,7 @@ class RowSampler:
             or self._penalised
             or params.logit_bias
             or self._guided is not None
-            or self._sequence.generated < params.min_tokens
+            or self._generated < params.min_tokens
         )
 
     def edit(self, logits: Tensor) -> Tensor:
@@ -102,13 +109,13 @@ class RowSampler:
                 self.error = error
             else:
                 logits.masked_fill_(blocked.to(self._device), -torch.inf)
-        elif self._sequence.generated < params.min_tokens:
+        elif self._generated < params.min_tokens:
             logits[self._banned] = -torch.inf
         return logits
 
     def draw(self) -> float:
         """The number in [0, 1) for the sequence's next token."""
-        while self._drawn < self._sequence.generated:  # made anew in the middle
+        while self._drawn < self._generated:  # made anew in the middle
             self._random.random()
             self._drawn += 1
         self._drawn += 1
@@ -116,18 +123,19 @@ class RowSampler:
 
     def note(self, token_id: int) -> None:
         """Counts a token that was chosen, and starts working out what its form allows next."""
+        self._generated += 1
         if self._guided is not None:
             self._guided.note(token_id)
         if self._seen is not None:
             self._seen[token_id] = True
         if self._counts is not None:
             self._counts[token_id] += 1
+        if self._window is not None:
+            self._window.append(token_id)
 
     def _recent(self) -> Tensor | None:
         """`[vocabulary]`, true for tokens that the repetition penalty is for."""
-        if self._seen is None or self.params.repeat_last_n < 0:
-            return self._seen
-        return self._count(self._sequence.tokens[-self.params.repeat_last_n :]) > 0
+        return self._seen if self._window is None else self._count(self._window) > 0
 
     def _count(self, tokens: Sequence[int]) -> Tensor:
         return torch.bincount(self._ids(tokens), minlength=self._vocabulary_size)
@@ -146,6 +154,36 @@ def choose(logits: Tensor, rows: Sequence[RowSampler]) -> list[Choice]:
         Choice(token, score, row.error)
         for token, score, row in zip(tokens, scores, rows, strict=True)
     ]
+
+
+def choose_along(
+    logits: Tensor, rows: Sequence[RowSampler], drafts: Sequence[Sequence[int]]
+) -> list[list[Choice]]:
+    """Chooses each row's tokens for as long as they are what was drafted, and one more.
+
+    Logits are `[rows, positions, vocabulary]`; the last are those after all of a row's draft.
+    """
+    choices: list[list[Choice]] = [[] for _ in rows]
+    first = [logits.shape[1] - 1 - len(draft) for draft in drafts]
+    matching = list(range(len(rows)))
+    for step in range(1 + max(map(len, drafts))):
+        if step == 0 and len(set(first)) == 1:
+            current = logits[:, first[0]]
+        else:
+            current = logits[matching, [first[index] + step for index in matching]]
+        chosen = choose(current.float(), [rows[index] for index in matching])
+        for index, choice in zip(matching, chosen, strict=True):
+            choices[index].append(choice)
+        matching = [
+            index
+            for index in matching
+            if step < len(drafts[index])
+            and choices[index][-1].error is None
+            and choices[index][-1].token_id == drafts[index][step]
+        ]
+        if not matching:
+            break
+    return choices
 
 
 def score_tokens(logits: Tensor, tokens: Sequence[int], top: int) -> list[TokenScore]:

@@ -18,11 +18,11 @@ from services.inference.engine import (
     Failed,
     GroupRequest,
     PromptScored,
-    Reused,
     Sink,
     TokenScore,
 )
 from services.inference.engines.admission import Limits, check_group, sequence_limit
+from services.inference.engines.drafts import Drafts
 from services.inference.engines.kv_pool import KvPool
 from services.inference.engines.residents import Residents
 from services.inference.engines.sequences import GroupState, SequenceState, Stage
@@ -40,12 +40,19 @@ from services.inference.engines.turns import Turns
 class Scheduler:
     """Queue, steps and events of one engine. Who has memory is `Residents`' business.
 
-    A step computes at most `step_tokens` tokens: one of each sequence that decodes, and with the
-    rest (at least 16) parts of prompts.
+    A step computes at most `step_tokens` tokens: one of each sequence that decodes, with the rest
+    (at least 16) parts of prompts, and with what those leave up to `speculative_tokens` drafted
+    tokens of each sequence that decodes.
     """
 
     def __init__(
-        self, limits: Limits, *, eos: frozenset[int], step_tokens: int, now: float
+        self,
+        limits: Limits,
+        *,
+        eos: frozenset[int],
+        step_tokens: int,
+        now: float,
+        speculative_tokens: int = 0,
     ) -> None:
         self._limits = limits
         self._eos = eos
@@ -53,9 +60,11 @@ class Scheduler:
         self._residents = Residents(limits, KvPool(limits.pool))
         self._resident: frozenset[int] = frozenset()
         self._turns = Turns()
+        self._drafts = Drafts(speculative_tokens, eos)
         self._sequences = 0  # that wait or run
         self._changed = False
         self._throughput = Throughput(now)
+        self._completed: dict[str, Throughput] = {}  # by adapter
         self._outgoing: dict[GroupState, None] = {}
         self._keys = count()
 
@@ -116,14 +125,21 @@ class Scheduler:
         group.paused = False
         self._changed = True
 
-    def status(self, now: float) -> EngineStatus:
-        """Counts at this moment."""
-        running = len(self._residents.running)
+    def status(self, now: float, adapter: str = "") -> EngineStatus:
+        """Counts at this moment, of what runs with an adapter or without."""
+        groups = [g for g in self._residents.groups() if g.request.adapter == adapter]
+        completed = self._completed.get(adapter)
         return EngineStatus(
-            running=running,
-            waiting=self._sequences - running,
-            completed_24h=self._throughput.completed_24h(now),
+            running=sum(len(group.staged(Stage.RUNNING)) for group in groups),
+            waiting=sum(len(group.staged(Stage.WAITING)) for group in groups),
+            completed_24h=0 if completed is None else completed.completed_24h(now),
         )
+
+    def detach(self, adapter: str) -> None:
+        """Fails what waits and runs with an adapter, and forgets what was counted of it."""
+        groups = [g for g in self._residents.groups() if g.request.adapter == adapter]
+        self.fail(groups, unloaded())
+        self._completed.pop(adapter, None)
 
     # What the engine's loop does.
 
@@ -152,7 +168,7 @@ class Scheduler:
         if residents.make_room():
             self._changed = True
         for sequence in residents.start():
-            self._note_reuse(sequence)
+            self._emit(sequence.group, *sequence.note_reuse())
         active = [s for s in residents.running.values() if s.started and not s.group.paused]
         decoding = [s for s in active if s.missing == 1]
         reading = [s for s in active if s.missing > 1]
@@ -162,18 +178,30 @@ class Scheduler:
         self._turns.note(prompts)
         if residents.running.keys() != self._resident:
             self._resident = frozenset(residents.running)
+            self._drafts.retain(self._resident)
+        drafts = self._drafts.propose(
+            decoding,
+            room=self._step_tokens - sum(batch.size for batch in prompts),
+            columns=residents.pool.shape[1],
+        )
         operations = residents.pool.take_operations()
-        return Step(operations, (*prompts, *decode_batch(decoding)), self._resident)
+        return Step(operations, (*prompts, *decode_batch(decoding, drafts)), self._resident)
 
-    def advance(self, span: Span, now: float) -> None:
-        """Notes that a span's attention state is in memory."""
+    def advance(self, span: Span, now: float, matched: int = 0) -> None:
+        """Notes that a span's attention state is in memory.
+
+        Of what was drafted, the first `matched` tokens were right: `accept` is to be called for
+        them and one more. The others are forgotten, and their columns written over.
+        """
         sequence = span.sequence
         if sequence.row is None:
             return
+        if span.draft:
+            self._drafts.note(sequence.key, len(span.draft), matched)
         before = sequence.computed
-        sequence.row.length = span.end
+        sequence.row.length = span.own + matched
         prompt = sequence.prompt_length
-        if before < prompt <= span.end:
+        if before < prompt <= span.own:
             if sequence.request.prompt_logprobs and not sequence.scored:
                 self._emit(sequence.group, PromptScored(sequence.index, sequence.scores))
                 sequence.scores, sequence.scored = [], True
@@ -210,8 +238,7 @@ class Scheduler:
 
     def close(self) -> None:
         """Fails everything that waits and runs."""
-        error = Unavailable("The model is being unloaded: try again.", retry_after_s=1.0)
-        self.fail(list(self._residents.groups()), error)
+        self.fail(list(self._residents.groups()), unloaded())
 
     def take_events(self) -> list[tuple[GroupState, list[EngineEvent]]]:
         """Takes the events that came up since the last call, per group."""
@@ -234,13 +261,6 @@ class Scheduler:
         if late:
             self.fail(late, DeadlineExceeded("The deadline passed before the answer was complete."))
 
-    def _note_reuse(self, sequence: SequenceState) -> None:
-        if sequence.cached_tokens is not None:  # it starts over: what counts is its first time
-            return
-        sequence.cached_tokens = min(sequence.computed, sequence.prompt_length)
-        if sequence.cached_tokens:
-            self._emit(sequence.group, Reused(sequence.index, sequence.cached_tokens))
-
     def _end_sequence(self, sequence: SequenceState, now: float) -> None:
         if sequence.stage is Stage.OVER:
             return
@@ -250,7 +270,7 @@ class Scheduler:
         group = sequence.group
         if all(other.stage is Stage.OVER for other in group.sequences):
             self._end_group(group)
-            self._throughput.group_completed(now)
+            self._completed.setdefault(group.request.adapter, Throughput(now)).group_completed(now)
 
     def _end_group(self, group: GroupState, *, keep: bool = True) -> None:
         if group.over:
@@ -268,3 +288,8 @@ class Scheduler:
         sequence.stage = Stage.OVER
         self._sequences -= 1
         self._changed = True
+
+
+def unloaded() -> Unavailable:
+    """What callers are told whose model goes away."""
+    return Unavailable("The model is being unloaded: try again.", retry_after_s=1.0)

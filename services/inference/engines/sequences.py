@@ -8,6 +8,7 @@ from services.inference.engine import (
     EndReason,
     EngineEvent,
     GroupRequest,
+    Reused,
     SamplingParams,
     SequenceRequest,
     Sink,
@@ -71,6 +72,11 @@ class SequenceState:
         return self.group.request.reuse and (self.scored or not self.request.prompt_logprobs)
 
     @property
+    def adapter(self) -> str:
+        """Adapter that it runs with; empty for the base."""
+        return self.group.request.adapter
+
+    @property
     def params(self) -> SamplingParams:
         """How its tokens are chosen."""
         return self.request.params
@@ -93,6 +99,13 @@ class SequenceState:
             and not self.scored
             and self.computed < self.prompt_length - 1
         )
+
+    def note_reuse(self) -> tuple[EngineEvent, ...]:
+        """Notes how much of its prompt was there when it first started, and tells of it."""
+        if self.cached_tokens is not None:  # it starts over: what counts is its first time
+            return ()
+        self.cached_tokens = min(self.computed, self.prompt_length)
+        return (Reused(self.index, self.cached_tokens),) if self.cached_tokens else ()
 
     def accept(
         self, token_id: int, score: TokenScore | None, eos: frozenset[int]

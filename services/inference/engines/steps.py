@@ -1,6 +1,6 @@
 """What an engine computes in one step."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -19,7 +19,7 @@ class Phase(Enum):
     """What a forward pass is for."""
 
     DECODE = "decode"
-    """One token of each sequence."""
+    """One token of each sequence, and what was drafted after it; logits of every position."""
     PREFILL = "prefill"
     """Parts of prompts; logits of the last position only."""
     SCORE = "score"
@@ -28,13 +28,15 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Tokens `start` to `start + count` of a sequence."""
+    """Tokens `start` to `start + count` of a sequence; the last may be drafted."""
 
     sequence: SequenceState
     start: int
     count: int
     place: int
     """Place of its row. Of the step, not of the sequence: that may lose its row meanwhile."""
+    draft: tuple[int, ...] = ()
+    """Its last tokens where they are guesses, not the sequence's own."""
 
     @property
     def end(self) -> int:
@@ -42,9 +44,19 @@ class Span:
         return self.start + self.count
 
     @property
+    def own(self) -> int:
+        """Position after the last token that is the sequence's own."""
+        return self.end - len(self.draft)
+
+    @property
+    def tokens(self) -> list[int]:
+        """What is computed. Before a step's tokens are accepted."""
+        return [*self.sequence.tokens[self.start : self.own], *self.draft]
+
+    @property
     def completes(self) -> bool:
         """True when the next token can be chosen after it."""
-        return self.end == len(self.sequence.tokens)
+        return self.own == len(self.sequence.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +82,19 @@ class Step:
     """Keys of all sequences that have a row; what is kept for any other is to be given up."""
 
 
-def decode_batch(sequences: Iterable[SequenceState]) -> tuple[Batch, ...]:
-    """The batch of sequences that lack one token each, in the order of their rows."""
-    spans = [
-        Span(sequence, sequence.row.length, 1, sequence.row.place)
-        for sequence in sequences
-        if sequence.row is not None
-    ]
+def decode_batch(
+    sequences: Iterable[SequenceState], drafts: Mapping[int, Sequence[int]]
+) -> tuple[Batch, ...]:
+    """The batch of sequences that lack one token each, in the order of their rows.
+
+    `drafts` are by key, for some of them.
+    """
+    spans: list[Span] = []
+    for sequence in sequences:
+        if sequence.row is not None:
+            draft = tuple(drafts.get(sequence.key, ()))
+            row = sequence.row
+            spans.append(Span(sequence, row.length, 1 + len(draft), row.place, draft))
     spans.sort(key=_place)
     return (Batch(Phase.DECODE, tuple(spans)),) if spans else ()
 

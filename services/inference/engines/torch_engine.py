@@ -6,14 +6,18 @@ that both share is held for bookkeeping only.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from services.errors import Unavailable
 from services.inference.engine import (
+    Engine,
     EngineInfo,
     EngineStatus,
     Grammar,
@@ -21,12 +25,17 @@ from services.inference.engine import (
     GroupRequest,
     Sink,
 )
+from services.inference.engines.adapters import AdapterLimits, AdapterRoll, without_adapters
+from services.inference.engines.chores import Chore
+from services.inference.engines.decoder_adapters import ReadAdapter
 from services.inference.engines.grammar_compiler import GrammarCompiler
 from services.inference.engines.grammar_masks import CompiledGrammar
 from services.inference.engines.guides import check_forms, without_guides
 from services.inference.engines.handle import Command, Handover, ScheduledGroup, deliver
-from services.inference.engines.scheduler import Scheduler
+from services.inference.engines.memory_plan import free_bytes
+from services.inference.engines.scheduler import Scheduler, unloaded
 from services.inference.engines.steps import Batch, Step
+from services.inference.engines.torch_adapter import Bench, TorchAdapter, adapted_info, check_room
 from services.inference.engines.torch_runner import SpanResult, TorchRunner
 
 _log = logging.getLogger(__name__)
@@ -44,15 +53,18 @@ class TorchEngine:
         runner: TorchRunner,
         scheduler: Scheduler,
         grammars: GrammarCompiler | None = None,
+        adapters: AdapterLimits | None = None,
     ) -> None:
         """Takes what it runs; without `grammars` there is no guided decoding."""
         self._grammars = grammars
+        self._adapter_limits = adapters or AdapterLimits()
+        self._adapters = AdapterRoll(self._adapter_limits)
         self._info = info
         self._runner = runner
         self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
         self._wake = threading.Condition()  # guards the scheduler and what follows
-        self._probes: deque[asyncio.Future[None]] = deque()
+        self._chores: deque[Chore] = deque()
         self._closing = False
         self._dead = False
         self._thread = threading.Thread(target=self._own_device, name="torch-engine", daemon=True)
@@ -70,6 +82,8 @@ class TorchEngine:
         deadline = None if group.deadline is None else now + group.deadline - self._loop.time()
         with self._wake:
             self._check_alive()
+            if group.adapter and group.adapter not in self._adapters:
+                raise unloaded()
             state = self._scheduler.submit(group, sink, deadline=deadline, now=now)
             self._wake.notify()
         return ScheduledGroup(state, self._apply)
@@ -84,17 +98,33 @@ class TorchEngine:
 
     def status(self) -> EngineStatus:
         """Counts at this moment."""
-        with self._wake:
-            return self._scheduler.status(time.monotonic())
+        return self._status("")
 
     async def probe(self) -> None:
         """Runs one real forward pass between two steps."""
-        done: asyncio.Future[None] = self._loop.create_future()
+        await self._between_steps(self._runner.probe)
+
+    async def attach(self, name: str, folder: Path) -> Engine:
+        """Loads an adapter beside the model: reads it while steps go on."""
         with self._wake:
             self._check_alive()
-            self._probes.append(done)
-            self._wake.notify()
-        await done
+        if not self._info.capabilities.lora:
+            raise without_adapters(self._info)
+        key = self._adapters.enter(name)
+        try:
+            adapter = await asyncio.to_thread(self._read_adapter, folder)
+            await self._between_steps(partial(self._runner.put_adapter, key, adapter))
+        except BaseException:
+            await self._detach(key)
+            raise
+        bench = Bench(
+            submit=self.submit,
+            compile=self.compile,
+            status=partial(self._status, key),
+            probe=partial(self._between_steps, partial(self._runner.probe, key)),
+            detach=partial(self._detach, key),
+        )
+        return TorchAdapter(key, adapted_info(self._info, adapter), bench)
 
     async def close(self) -> None:
         """Fails what runs with `Unavailable`, frees the device and ends its thread."""
@@ -108,6 +138,35 @@ class TorchEngine:
         self._runner.release()
         if self._grammars is not None:
             self._grammars.close()
+
+    def _read_adapter(self, folder: Path) -> ReadAdapter:
+        check_room(folder, free_bytes(self._runner.device))
+        adapter = self._runner.read_adapter(folder)
+        self._adapter_limits.check_rank(adapter.rank)
+        return adapter
+
+    async def _detach(self, key: str) -> None:
+        """Fails what runs with an adapter, and forgets it."""
+        self._adapters.strike(key)
+        with self._wake:
+            if self._closing or self._dead:
+                return
+            self._scheduler.detach(key)
+        with contextlib.suppress(Unavailable):  # the engine ends meanwhile, and all with it
+            await self._between_steps(partial(self._runner.drop_adapter, key))
+
+    def _status(self, adapter: str) -> EngineStatus:
+        with self._wake:
+            return self._scheduler.status(time.monotonic(), adapter)
+
+    async def _between_steps(self, work: Callable[[], None]) -> None:
+        """Has the device's thread do something; raises what that raises."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        with self._wake:
+            self._check_alive()
+            self._chores.append(Chore(work, done))
+            self._wake.notify()
+        await done
 
     def _check_alive(self) -> None:
         if self._closing:
@@ -133,22 +192,22 @@ class TorchEngine:
                 self._scheduler.close()
                 events = self._scheduler.take_events()
             self._hand_over(events)
-        while self._probes:
-            self._answer(self._probes.popleft(), Unavailable("The engine has stopped."))
+        while self._chores:
+            self._answer(self._chores.popleft(), Unavailable("The engine has stopped."))
 
     def _next_step(self) -> Step | None:
         """Waits until there is something to do; None ends the thread."""
         with self._wake:
-            while not (self._closing or self._probes or self._scheduler.due(time.monotonic())):
+            while not (self._closing or self._chores or self._scheduler.due(time.monotonic())):
                 self._wait()
             if self._closing:
                 return None
-            probes, self._probes = self._probes, deque()
+            chores, self._chores = self._chores, deque()
             step = self._scheduler.plan(time.monotonic())
             admissions = self._scheduler.take_events()
         self._hand_over(admissions)  # callers hear of their admission before the prompt is read
-        for probe in probes:
-            self._answer(probe, self._probe())
+        for chore in chores:
+            self._answer(chore, chore.perform())
         return step
 
     def _wait(self) -> None:
@@ -188,12 +247,11 @@ class TorchEngine:
                 for result in outcome:
                     sequence = result.span.sequence
                     self._scheduler.score(sequence, result.scores)
-                    self._scheduler.advance(result.span, now)
-                    if result.choice is not None:
-                        choice = result.choice
+                    self._scheduler.advance(result.span, now, max(0, len(result.choices) - 1))
+                    for choice in result.choices:
                         if choice.error is not None:
                             self._scheduler.fail((sequence.group,), choice.error)
-                            continue
+                            break
                         self._scheduler.accept(sequence, choice.token_id, choice.score, now)
             return self._scheduler.take_events()
 
@@ -201,24 +259,8 @@ class TorchEngine:
         if events:
             self._call_loop(lambda: self._deliver(events))
 
-    def _probe(self) -> Exception | None:
-        try:
-            self._runner.probe()
-        except Exception as error:
-            _log.exception("the probe failed")
-            return error
-        return None
-
-    def _answer(self, probe: "asyncio.Future[None]", error: Exception | None) -> None:
-        def answer() -> None:
-            if probe.done():
-                return
-            if error is None:
-                probe.set_result(None)
-            else:
-                probe.set_exception(error)
-
-        self._call_loop(answer)
+    def _answer(self, chore: Chore, error: Exception | None) -> None:
+        self._call_loop(lambda: chore.answer(error))
 
     def _call_loop(self, callback: Callable[[], None]) -> None:
         try:

@@ -16,6 +16,7 @@ from services.inference.engine import (
     LoadedModel,
     ModelSpec,
 )
+from services.inference.engines.adapters import AdapterLimits
 from services.inference.engines.admission import Limits
 from services.inference.engines.architecture import (
     check_architecture,
@@ -98,10 +99,12 @@ class TorchLoader:
             limits,
             eos=parts.eos,
             step_tokens=self._settings.step_tokens,
+            speculative_tokens=self._settings.speculative_tokens,
             now=time.monotonic(),
         )
         progress(1.0)
-        engine = TorchEngine(parts.info, parts.runner, scheduler, parts.grammars)
+        adapters = AdapterLimits(self._settings.max_adapters, self._settings.max_adapter_rank)
+        engine = TorchEngine(parts.info, parts.runner, scheduler, parts.grammars, adapters)
         return LoadedModel(engine, parts.text)
 
     def _load(self, spec: ModelSpec, report: Progress) -> _Parts:
@@ -161,7 +164,10 @@ class TorchLoader:
             slots=slots,
             vocabulary_size=vocabulary_size,
             parameter_count=loaded.parameter_count,
-            capabilities=CAPABILITIES if grammars is None else GUIDED_CAPABILITIES,
+            capabilities=replace(
+                CAPABILITIES if grammars is None else GUIDED_CAPABILITIES,
+                lora=loaded.compact and settings.max_adapters > 0,
+            ),
             build=(
                 f"torch-{torch.__version__}_transformers-{transformers.__version__}_"
                 f"{'compact_' if loaded.compact else ''}{folder.digest()}"

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +12,17 @@ from transformers import PreTrainedModel
 
 from services.errors import Internal
 from services.inference.engine import TokenScore
+from services.inference.engines.decoder import Decoder
+from services.inference.engines.decoder_adapters import ReadAdapter
 from services.inference.engines.kv_pool import rounded
 from services.inference.engines.masks import Masks
 from services.inference.engines.memory_ops import MemoryOperation, Resize
-from services.inference.engines.sampler import Choice, RowSampler, choose, score_tokens
+from services.inference.engines.sampler import (
+    Choice,
+    RowSampler,
+    choose_along,
+    score_tokens,
+)
 from services.inference.engines.slot_cache import SlotCache
 from services.inference.engines.steps import Batch, Phase, Span
 
@@ -24,8 +32,9 @@ class SpanResult:
     """What a forward pass said about one span."""
 
     span: Span
-    choice: Choice | None
-    """The next token, for spans that complete their sequence."""
+    choices: Sequence[Choice] = ()
+    """The next tokens, for spans that complete their sequence: as many as the draft had right, and
+    one more."""
     scores: Sequence[TokenScore] = field(default=())
     """Scores of prompt tokens, for scored prompts."""
 
@@ -35,7 +44,7 @@ class TorchRunner:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | Decoder,
         masks: Masks,
         *,
         layers: int,
@@ -43,6 +52,7 @@ class TorchRunner:
         eos: frozenset[int],
     ) -> None:
         self._model: Any = model
+        self._decoder: Decoder | None = model if isinstance(model, Decoder) else None
         self._masks = masks
         self._device: torch.device = model.device
         self._vocabulary_size = vocabulary_size
@@ -68,20 +78,23 @@ class TorchRunner:
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> list[SpanResult]:
-        """Runs one forward pass and chooses the next token of each span that can have one."""
+        """Runs one forward pass and chooses the next tokens of each span that can have some."""
         spans = batch.spans
         scored = batch.phase is Phase.SCORE
-        logits = self.logits(spans, every_position=scored)
+        logits = self.logits(spans, every_position=scored or any(span.draft for span in spans))
         complete = [index for index, span in enumerate(spans) if span.completes]
-        choices: dict[int, Choice] = {}
+        choices: dict[int, list[Choice]] = {}
         if complete:
-            last = logits[complete, -1] if len(complete) < len(spans) else logits[:, -1]
-            chosen = choose(last.float(), [self._sampler(spans[index]) for index in complete])
+            chosen = choose_along(
+                logits if len(complete) == len(spans) else logits[complete],
+                [self._sampler(spans[index]) for index in complete],
+                [spans[index].draft for index in complete],
+            )
             choices = dict(zip(complete, chosen, strict=True))
         return [
             SpanResult(
                 span,
-                choices.get(index),
+                choices.get(index, ()),
                 _prompt_scores(span, logits[index]) if scored else (),
             )
             for index, span in enumerate(spans)
@@ -91,14 +104,36 @@ class TorchRunner:
         """Frees the model and all memory; nothing can run after it."""
         self._samplers.clear()
         self._cache.carry_out([Resize(0, 0)])
-        self._model = None
+        self._model = self._decoder = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._device
+
+    def read_adapter(self, folder: Path) -> ReadAdapter:
+        """Reads an adapter; the only method for threads beside the device's.
+
+        Raises:
+            FailedPrecondition: it is broken, or does not fit the model.
+        """
+        return self._adaptable().read_adapter(folder)
+
+    def put_adapter(self, key: str, adapter: ReadAdapter) -> None:
+        """Takes an adapter in, for sequences whose group names its key."""
+        self._adaptable().put_adapter(key, adapter)
+
+    def drop_adapter(self, key: str) -> None:
+        """Forgets an adapter."""
+        self._adaptable().drop_adapter(key)
+
     @torch.inference_mode()
-    def probe(self) -> None:
+    def probe(self, adapter: str = "") -> None:
         """Runs a forward pass beside everything else; raises when its result is not finite."""
         token = min(self._eos, default=0)
+        self._say_rows([adapter])
         logits = self._model(torch.tensor([[token]], device=self._device), use_cache=False).logits
         if not bool(torch.isfinite(logits).all()):
             raise Internal(
@@ -113,6 +148,19 @@ class TorchRunner:
             self._samplers[key] = sampler
         return sampler
 
+    def _adaptable(self) -> Decoder:
+        if self._decoder is None:
+            raise RuntimeError("adapters need the compact decoder")
+        return self._decoder
+
+    def _say_rows(self, adapters: Sequence[str]) -> None:
+        """Says which adapter each row of the next pass has.
+
+        Also where none has any: what was said for a pass that never came must not hold for this.
+        """
+        if self._decoder is not None:
+            self._decoder.rows([adapter or None for adapter in adapters])
+
     @torch.inference_mode()
     def logits(self, spans: Sequence[Span], *, every_position: bool = False) -> Tensor:
         """Runs a forward pass.
@@ -125,6 +173,7 @@ class TorchRunner:
         extra: dict[str, Any] = {}
         if self._keeps_last and not every_position:
             extra["logits_to_keep"] = 1
+        self._say_rows([span.sequence.adapter for span in spans])
         logits: Tensor = self._model(
             input_ids=ids,
             attention_mask=self._masks.make(places, length),
@@ -145,7 +194,7 @@ class TorchRunner:
             # Padding goes in front, so that the last position is everybody's last token.
             padding = [0] * (width - span.count)
             padded = padded or bool(padding)
-            tokens.append(padding + span.sequence.tokens[span.start : span.end])
+            tokens.append(padding + span.tokens)
             positions.append([*padding, *range(span.start, span.end)])
         ids = torch.tensor(tokens, device=self._device)
         places = torch.tensor(positions, device=self._device)

@@ -28,6 +28,13 @@ class TorchSettings:
     """Tokens computed in one step: one of each running stream, the rest for prompts (at least 16),
     padding included. Less keeps running streams smoother while long prompts arrive; more reads
     prompts faster."""
+    speculative_tokens: int = 0
+    """Most tokens of a stream that are guessed in a step from what it held before, and checked
+    together; 0 is off. Answers stay what they are."""
     kv_cache_bytes: int = 0
     """Attention memory, what is kept for reuse included. 0 takes as much as `max_batch_size` whole
     contexts, but at most half of the free memory (nine tenths on a GPU)."""
+    max_adapters: int = 16
+    """LoRA adapters that a model serves beside itself. 0: none."""
+    max_adapter_rank: int = 256
+    """Largest rank of an adapter."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from services.inference.engine import (
     Admitted,
@@ -34,6 +35,9 @@ class ScriptedEngine:
         self.sink: Sink | None = None
         self.submitted = asyncio.Event()
         self.calls: list[str] = []
+        self.refusal: Exception | None = None
+        """Answer to the next adapters."""
+        self.attached: list[ScriptedEngine] = []
 
     def submit(self, group: GroupRequest, sink: Sink) -> "ScriptedEngine":
         self.group, self.sink = group, sink
@@ -73,6 +77,14 @@ class ScriptedEngine:
 
     async def probe(self) -> None:
         pass
+
+    async def attach(self, name: str, folder: Path) -> "ScriptedEngine":
+        self.calls.append(f"attach {name}")
+        await asyncio.sleep(0)
+        if self.refusal is not None:
+            raise self.refusal
+        self.attached.append(ScriptedEngine())
+        return self.attached[-1]
 
     async def close(self) -> None:
         self.calls.append("close")

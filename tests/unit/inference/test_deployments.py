@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,8 @@ class Loader:
         self.loads: list[str] = []
         self.failures: dict[str, Exception] = {}
         self.probes: dict[str, Exception] = {}
+        self.refusals: dict[str, Exception] = {}
+        """What adapters are told, by revision of their base."""
         self.gates: dict[str, asyncio.Event] = {}
         self.engines: dict[str, ScriptedEngine] = {}
         self.at_once = self.most_at_once = 0
@@ -66,11 +69,16 @@ class Loader:
             if revision in self.failures:
                 raise self.failures[revision]
             engine = self.engines[revision] = ScriptedEngine()
+            engine.refusal = self.refusals.get(revision)
             if revision in self.probes:
                 engine.probe = self._failing(self.probes[revision])
             return LoadedModel(engine, EchoText())
         finally:
             self.at_once -= 1
+
+    async def adapter(self, wanted: WantedModel) -> Path | None:
+        await asyncio.sleep(0)
+        return Path(wanted.load.source) if "adapter" in wanted.load.source else None
 
     @staticmethod
     def _failing(error: Exception) -> Any:

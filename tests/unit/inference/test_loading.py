@@ -61,3 +61,38 @@ async def test_without_the_hub_the_error_says_what_to_do() -> None:
 
 async def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     assert await resolve_source(str(tmp_path)) == tmp_path
+
+
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("engine", ["one", "echo"])
+@pytest.mark.parametrize(
+    ("base", "files", "adapter"),
+    [
+        ("m", ADAPTER, True),
+        ("m", ADAPTER[:1], True),  # broken, but nothing else
+        ("", ADAPTER, False),
+        ("m", (*ADAPTER, "model.safetensors"), False),
+        ("m", (*ADAPTER, "model.safetensors.index.json"), False),
+        ("m", ("config.json", "model.safetensors"), False),
+        ("m", (), False),
+    ],
+)
+async def test_an_adapter_is_told_by_its_folder(
+    engine: str, base: str, files: tuple[str, ...], adapter: bool, tmp_path: Path
+) -> None:
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    loading = Loading({"one": Recorder, "echo": Recorder}, engine)
+    key = LoadKey("u", "models/a/revisions/1", str(tmp_path), base=base)
+    found = await loading.adapter(WantedModel("a", ModelKind.CHAT, key))
+    assert found == (tmp_path if adapter else None)
+
+
+async def test_an_adapter_whose_folder_is_gone_is_an_error_but_for_echoes() -> None:
+    key = LoadKey("u", "models/a/revisions/1", "/no/such/folder", base="m")
+    model = WantedModel("a", ModelKind.CHAT, key)
+    with pytest.raises(FailedPrecondition, match="does not exist"):
+        await Loading({"one": Recorder}, "one").adapter(model)
+    assert await Loading({"echo": Recorder}, "echo").adapter(model) is None

@@ -17,8 +17,8 @@ from services.inference.engine import (
 from services.inference.engines.admission import Limits
 from services.inference.engines.kv_pool import KvPool
 from services.inference.engines.scheduler import Scheduler
-from services.inference.engines.sequences import GroupState
-from services.inference.engines.steps import LEAST_PREFILL, Phase
+from services.inference.engines.sequences import GroupState, Stage
+from services.inference.engines.steps import LEAST_PREFILL, Phase, Span
 from tests.unit.inference.engines.symbolic_memory import SymbolicMemory, next_token
 
 EOS = 0
@@ -57,6 +57,17 @@ def request(
 KINDS = count(100)
 
 
+def choose(span: Span, forced: int | None) -> list[int]:
+    """What the symbolic model says for as long as that was drafted, and one more."""
+    tokens = list(span.sequence.tokens)
+    for drafted in span.draft:
+        if drafted != next_token(tokens):
+            break
+        tokens.append(drafted)
+    tokens.append(next_token(tokens) if forced is None else forced)
+    return tokens[len(span.sequence.tokens) :]
+
+
 class Bench:
     """A scheduler, a symbolic memory, a clock, and what every group has heard."""
 
@@ -67,16 +78,23 @@ class Bench:
         step_tokens: int = 16,
         context: int = CONTEXT,
         kv_tokens: int = 0,
+        speculative_tokens: int = 0,
     ) -> None:
         self.now = 100.0
         self.limits = Limits(slots, queue_limit, context, 200, kv_tokens)
         self.step_tokens = step_tokens
         self.scheduler = Scheduler(
-            self.limits, eos=frozenset({EOS}), step_tokens=step_tokens, now=self.now
+            self.limits,
+            eos=frozenset({EOS}),
+            step_tokens=step_tokens,
+            now=self.now,
+            speculative_tokens=speculative_tokens,
         )
         self.memory = SymbolicMemory(self.limits.pool)
         self.heard: dict[GroupState, list[EngineEvent]] = {}
         self.prefilled = 0
+        self.drafted = 0
+        self.matched = 0
 
     @property
     def pool(self) -> KvPool:
@@ -91,7 +109,8 @@ class Bench:
         return state
 
     def step(self, token: int | None = None) -> list[tuple[Phase, list[int]]]:
-        """One step; every sequence that is ready gets `token`, or what the symbolic model says."""
+        """One step; every sequence that is ready gets what the symbolic model says, or `token`,
+        after what was drafted right."""
         self.now += 0.1
         step = self.scheduler.plan(self.now)
         self.memory.carry_out(step.operations)
@@ -99,7 +118,7 @@ class Bench:
         decoding = sum(len(b.spans) for b in step.batches if b.phase is Phase.DECODE)
         size = sum(batch.size for batch in step.batches)
         assert size <= max(self.step_tokens, decoding + LEAST_PREFILL)
-        self.prefilled += size - decoding
+        self.prefilled += sum(b.size for b in step.batches if b.phase is not Phase.DECODE)
         self.memory.compute(step.batches)
         shape = [(batch.phase, [span.count for span in batch.spans]) for batch in step.batches]
         for batch in step.batches:
@@ -110,10 +129,13 @@ class Bench:
                     predicted = span.sequence.request.prompt[span.start + 1 : span.end + 1]
                     scores = [TokenScore(token, 0.0) for token in predicted]
                     self.scheduler.score(span.sequence, scores)
-                self.scheduler.advance(span, self.now)
-                if span.completes:
-                    chosen = next_token(span.sequence.tokens) if token is None else token
-                    self.scheduler.accept(span.sequence, chosen, None, self.now)
+                chosen = choose(span, token) if span.completes else []
+                self.drafted += len(span.draft)
+                self.matched += max(0, len(chosen) - 1)
+                self.scheduler.advance(span, self.now, max(0, len(chosen) - 1))
+                for place, choice in enumerate(chosen):
+                    assert place == 0 or span.sequence.stage is Stage.RUNNING, "drafted too much"
+                    self.scheduler.accept(span.sequence, choice, None, self.now)
         self.take()
         return shape
 

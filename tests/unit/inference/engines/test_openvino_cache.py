@@ -1,5 +1,6 @@
 """Models are converted once, whole or not at all, and what can't be converted is told why."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -24,9 +25,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
 
 
 @pytest.fixture(scope="module")
-async def original(source: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Converted:
+def original(source: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Converted:
     folder = tmp_path_factory.mktemp("original") / "cache"
-    return await ConvertedModels(folder, 8).get(source, "f32")
+    return asyncio.run(ConvertedModels(folder, 8).get(source, "f32"))
 
 
 @pytest.fixture

@@ -40,6 +40,11 @@ def prompt(length: int, start: int = 0) -> list[int]:
     return [(7 * start + 13 * place) % 250 + 3 for place in range(length)]
 
 
+async def over(recorder: Recorder) -> Recorder:
+    await recorder.until(lambda: recorder.over, timeout=100)
+    return recorder
+
+
 class Reference:
     """torch's own view of the model."""
 
@@ -50,15 +55,18 @@ class Reference:
     def logits(self, tokens: list[int]) -> torch.Tensor:
         return self._model(torch.tensor([tokens])).logits[0, -1].float()
 
-    def greedy(self, tokens: list[int], count: int, *, penalty: float = 1.0) -> list[int]:
-        found: list[int] = []
-        for _ in range(count):
-            logits = self.logits(tokens + found)
-            seen = list({*tokens, *found})
+    @torch.no_grad()
+    def takes(self, tokens: list[int], found: list[int], *, penalty: float = 1.0) -> bool:
+        """Whether each token found is the most probable one after those before it."""
+        every = self._model(torch.tensor([tokens + found])).logits[0].float()
+        for place, token in enumerate(found):
+            logits = every[len(tokens) + place - 1]
+            seen = list({*tokens, *found[:place]})
             values = logits[seen]
             logits[seen] = torch.where(values > 0, values / penalty, values * penalty)
-            found.append(int(logits.argmax()))
-        return found
+            if int(logits.argmax()) != token:
+                return False
+        return True
 
     def support(
         self, tokens: list[int], *, temperature: float, top_k: int, top_p: float, min_p: float
@@ -88,24 +96,27 @@ async def test_sampling_means_what_it_means_in_torch(folder: Path) -> None:
     try:
         text = prompt(50)
         penalised = sequence(text, 30, temperature=0, repetition_penalty=1.7, ignore_eos=True)
-        recorder = await submit(engine, penalised).until_over()
-        assert recorder.tokens() == reference.greedy(text, 30, penalty=1.7)
+        recorder = await over(submit(engine, penalised))
+        assert len(recorder.tokens()) == 30
+        assert reference.takes(text, recorder.tokens(), penalty=1.7)
         for params in FILTERS:
             draws = [sequence(text, 1, seed, ignore_eos=True, **params) for seed in range(120)]
-            recorder = await submit(engine, *draws).until_over()
+            recorder = await over(submit(engine, *draws))
             seen = {token for index in range(120) for token in recorder.tokens(index)}
-            assert seen <= reference.support(text, **params), params
-            assert len(seen) > 1 or params["min_p"] >= 0.8, "nothing is drawn"
+            support = reference.support(text, **params)
+            assert seen <= support, params
+            assert len(seen) > 1 or len(support) == 1, "nothing is drawn"
         warm = sequence(text, 6, 3, temperature=1.3, top_p=0.9, logprobs=0, ignore_eos=True)
-        recorder = await submit(engine, warm).until_over()
+        recorder = await over(submit(engine, warm))
         for place, score in enumerate(recorder.scores()):
             logits = reference.logits(text + recorder.tokens()[:place])
             assert score.logprob == pytest.approx(
                 float(torch.log_softmax(logits, -1)[score.token_id]), abs=1e-3
             ), "scores are of the distribution before temperature and filters"
         coldest = sequence(text, 6, 3, temperature=1e-38, ignore_eos=True)
-        recorder = await submit(engine, coldest).until_over()
-        assert recorder.tokens() == reference.greedy(text, 6)
+        recorder = await over(submit(engine, coldest))
+        assert len(recorder.tokens()) == 6
+        assert reference.takes(text, recorder.tokens())
     finally:
         await engine.close()
 
@@ -132,9 +143,10 @@ async def test_any_mix_answers_as_alone(folder: Path, kv_tokens: int) -> None:
             else:
                 running.append((recorder, text, count))
         for recorder, text, count in running:
-            await recorder.until_over()
+            await over(recorder)
             assert recorder.failure is None
-            assert recorder.tokens() == reference.greedy(text, count)
+            assert len(recorder.tokens()) == count
+            assert reference.takes(text, recorder.tokens())
     finally:
         await engine.close()
 
@@ -154,7 +166,7 @@ async def test_a_lost_worker_fails_what_runs_and_is_told_of(folder: Path) -> Non
     await running.until(lambda: running.admitted)
     os.kill(worker, signal.SIGKILL)
     for recorder in (running, waiting):
-        await recorder.until_over()
+        await over(recorder)
         assert isinstance(recorder.failure, Unavailable)
     with pytest.raises(Unavailable):
         await probe
@@ -181,7 +193,7 @@ async def test_half_precision_stays_near(folder: Path) -> None:
         assert loaded.engine.info.dtype == "bfloat16"
         text = prompt(40)
         one = sequence(text, 1, temperature=0, logprobs=0, ignore_eos=True)
-        [score] = (await submit(loaded.engine, one).until_over()).scores()
+        [score] = (await over(submit(loaded.engine, one))).scores()
         best = torch.log_softmax(reference.logits(text), -1).max()
         assert score.logprob == pytest.approx(float(best), abs=0.2)
     finally:
@@ -203,7 +215,7 @@ async def test_what_it_can_not_honour_is_refused_by_name(folder: Path) -> None:
         recorder = Recorder()
         unshared.submit(GroupRequest([sequence(prompt(5), 2)], reuse=False), recorder)
         recorder.submitting = False
-        await recorder.until_over()
+        await over(recorder)
         assert recorder.failure is None
     finally:
         await unshared.close()

@@ -195,9 +195,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         queue_limit=st.integers(0, 6),
         kv_tokens=st.sampled_from([0, 257, 300, 400, 514]),
         step_tokens=st.sampled_from([1, 16, 64]),
+        speculative_tokens=st.sampled_from([0, 2, 8]),
     )
-    def start(self, slots: int, queue_limit: int, kv_tokens: int, step_tokens: int) -> None:
-        self.bench = Bench(slots, queue_limit, step_tokens, 256, kv_tokens)
+    def start(
+        self,
+        slots: int,
+        queue_limit: int,
+        kv_tokens: int,
+        step_tokens: int,
+        speculative_tokens: int,
+    ) -> None:
+        self.bench = Bench(slots, queue_limit, step_tokens, 256, kv_tokens, speculative_tokens)
         self.touched: set[GroupState] = set()
 
     @rule(
@@ -290,6 +298,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert sequences[row.owner].stage is Stage.RUNNING
         for place, row in enumerate(pool.rows):
             assert row is None or row.place == place
+            if row is not None:  # nothing is kept of drafts that were wrong
+                held = self.bench.memory.rows[place][: row.length]
+                assert held == row.tokens[: row.length]
 
     @invariant()
     def groups_that_are_over_hold_nothing(self) -> None:

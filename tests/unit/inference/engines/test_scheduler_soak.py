@@ -21,7 +21,9 @@ HUGE = 10_000
 
 def test_twenty_thousand_requests_leave_nothing_behind() -> None:
     dice = random.Random(3)
-    bench = Bench(slots=8, queue_limit=24, step_tokens=64, context=256, kv_tokens=900)
+    bench = Bench(
+        slots=8, queue_limit=24, step_tokens=64, context=256, kv_tokens=900, speculative_tokens=4
+    )
     refused: Counter[type[DomainError]] = Counter()
     ended: Counter[str] = Counter()
     alive: list[GroupState] = []
@@ -48,6 +50,7 @@ def test_twenty_thousand_requests_leave_nothing_behind() -> None:
     assert ended["answered"] > 1000
     assert ended["late"] > 100
     assert ended["reused"] > 100
+    assert bench.drafted > bench.matched > 1000
 
 
 def submit(bench: Bench, dice: random.Random) -> GroupState:
