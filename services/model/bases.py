@@ -19,6 +19,7 @@ async def with_base(tx: Reading, request: DeployRequest, old: Entry | None) -> D
     Raises:
         InvalidArgument: there is no such model, the model would be made from itself, or it is an
             adapter and can't be attached to the base, or not like this.
+        FailedPrecondition: adapters are attached to what is to become one.
     """
     named = request.base_model or (old.base_model if old is not None else "")
     adapter = bool(named) and await is_adapter(request.source)
@@ -35,6 +36,8 @@ async def with_base(tx: Reading, request: DeployRequest, old: Entry | None) -> D
     if adapter:
         config = request.config or (old.config if old is not None else None)
         await _check_adapter(request, base, config)
+        if old is not None:
+            await check_unused(tx, old)  # what is attached to it can't be attached to an adapter
     return replace(request, base_model=base.id)
 
 

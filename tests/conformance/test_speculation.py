@@ -231,7 +231,7 @@ async def test_several_tokens_come_in_one_step(tiny_llama: Path, kind: str) -> N
         recorder = submit(server.loaded.engine, server.request(prompt, 60, 0, kind))
         await recorder.until_over()
         count = len(recorder.tokens())
-        assert server.counts["matched"] > count // 2
+        assert server.counts["matched"] >= count // 3 > 3
         assert recorder.calls <= 1 + 1 + count - server.counts["matched"]
     finally:
         await server.loaded.engine.close()

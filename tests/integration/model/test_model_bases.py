@@ -36,6 +36,12 @@ async def test_an_adapter_is_a_model_that_holds_its_base(service, weights, adapt
     ]
     error = await refused(manager.DeleteModel(delete("base")), UNFIT, "FAILED_PRECONDITION")
     assert "'tuned'" in (error.details() or "")
+    await manager.DeployModel(deployment(weights, "deeper"))
+    call = manager.DeployModel(
+        deployment(adapter, "base", base_model="deeper", allow_update=True)
+    )  # `tuned` would be attached to an adapter
+    await refused(call, UNFIT, "FAILED_PRECONDITION")
+    await manager.DeleteModel(delete("deeper"))
     again = deployment(adapter, "tuned", allow_update=True)  # its base stays
     assert (await manager.DeployModel(again)).base_model == "base"
     for model_id in ("tuned", "base"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.inference.engine import GroupRequest, SamplingParams, SequenceRequest
 from services.inference.engines.filters import filter_rows
-from services.inference.engines.sampler import RowSampler, choose, score_tokens
+from services.inference.engines.sampler import RowSampler, choose, choose_along, score_tokens
 from services.inference.engines.sequences import GroupState, SequenceState
 
 VOCABULARY = 12
@@ -250,3 +250,60 @@ def test_score_tokens() -> None:
         assert len(score.top) == 2
     assert score_tokens(logits[:0], [], 2) == []
     assert len(score_tokens(logits, [1, 1, 1], 99)[0].top) == VOCABULARY
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"temperature": 1.0},
+        {"temperature": 0.7, "top_p": 0.8},
+        {"temperature": 0, "repetition_penalty": 1.5},
+        {"temperature": 0, "repetition_penalty": 1.5, "repeat_last_n": 2},
+        {"temperature": 1.0, "repetition_penalty": 1.5, "repeat_last_n": 7},
+        {"temperature": 0, "frequency_penalty": 0.6, "presence_penalty": 0.3},
+        {"temperature": 0, "min_tokens": 5, "logit_bias": {0: 9.0}},
+    ],
+)
+@pytest.mark.parametrize("drafted", [False, True])
+def test_what_a_row_keeps_can_be_made_anew(params: dict[str, Any], drafted: bool) -> None:
+    """And it counts its tokens itself: with drafts, the sequence learns of several at once."""
+    torch.manual_seed(1)
+    logits = torch.randn(1, 12, VOCABULARY)
+    output: list[int] = []
+    expected = []
+    for place in range(12):
+        [choice] = choose(logits[:, place], [row([1, 2, 3], output, **params)])
+        expected.append(choice)
+        output.append(choice.token_id)
+    kept = row([1, 2, 3], [], **params)
+    if drafted:
+        [chosen] = choose_along(logits, [kept], [output[:-1]])
+    else:
+        chosen = [choose(logits[:, place], [kept])[0] for place in range(12)]
+    assert chosen == expected
+
+
+@given(
+    lengths=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=5),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None)
+def test_rows_go_on_as_far_as_their_drafts_are_right(
+    lengths: list[tuple[int, int]], seed: int
+) -> None:
+    """Of each row: tokens drafted, and how many of them are right."""
+    torch.manual_seed(seed)
+    width = 1 + max(drafted for drafted, _ in lengths)
+    logits = torch.randn(len(lengths), width, VOCABULARY)
+    drafts: list[list[int]] = []
+    expected: list[list[int]] = []
+    for index, (drafted, right) in enumerate(lengths):
+        natural = logits[index, width - 1 - drafted :].argmax(-1).tolist()
+        draft = natural[:drafted]
+        if right < drafted:
+            draft[right] = (draft[right] + 1) % VOCABULARY
+        drafts.append(draft)
+        expected.append(natural[: min(right, drafted) + 1])
+    rows = [row([1], [], temperature=0) for _ in lengths]
+    chosen = choose_along(logits, rows, drafts)
+    assert [[choice.token_id for choice in choices] for choices in chosen] == expected

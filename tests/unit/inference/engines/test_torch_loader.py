@@ -110,8 +110,11 @@ async def test_refusals_say_what_to_do(name: str, folder: Path) -> None:
 
 async def test_an_adapter_is_named_as_such(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(FailedPrecondition, match=r"adapter_config\.json is missing beside"):
+        await load(folder)
     (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(FailedPrecondition, match="LoRA"):
+    with pytest.raises(FailedPrecondition, match="LoRA adapter without its base: deploy it with"):
         await load(folder)
 
 

@@ -131,7 +131,9 @@ class Model(_message.Message):
     owned_by: _builtins.str
     """Who owns it, for example `penstock` or a tenant."""
     base_model: _builtins.str
-    """ID of the model that this one was fine-tuned from. Empty when it was not."""
+    """ID of the model that this one was fine-tuned from; of an adapter, the one that serves it. Empty
+    when it was not.
+    """
     deployed_by_api: _builtins.bool
     """Whether it was deployed by a call. False when it comes from the configuration file."""
     parameter_count: _builtins.int

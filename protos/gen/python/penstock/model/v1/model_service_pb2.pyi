@@ -131,7 +131,10 @@ class DeployModelRequest(_message.Message):
     display_name: _builtins.str
     """Name for people. Default: the ID."""
     base_model: _builtins.str
-    """Model that it was fine-tuned from."""
+    """ID or alias of the model that it was fine-tuned from, which must exist. Where the source is a
+    LoRA adapter (as PEFT saves it), the model that serves it: the adapter runs beside it, with its
+    engine, context and batches. A model can't be deleted while adapters are deployed on it.
+    """
     allow_update: _builtins.bool
     """Deploys a new revision when the model exists. Default false: ALREADY_EXISTS."""
     wait: _builtins.bool
