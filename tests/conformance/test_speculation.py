@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
 
 from services.inference.engine import (
     Admitted,
@@ -28,6 +29,7 @@ from services.inference.engines.steps import Batch
 from services.inference.engines.torch_loader import TorchLoader
 from services.inference.engines.torch_settings import TorchSettings
 from tests.conformance.recorder import Recorder, sequence, submit, until
+from tests.unit.inference.engines.test_decoder_adapters import TARGETS, save_adapter
 
 CONTEXT = 128
 BYTES_PER_TOKEN = 2 * 2 * 2 * 8 * 4  # layers, keys and values, heads, head size, float32
@@ -235,3 +237,21 @@ async def test_several_tokens_come_in_one_step(tiny_llama: Path, kind: str) -> N
         assert recorder.calls <= 1 + 1 + count - server.counts["matched"]
     finally:
         await server.loaded.engine.close()
+
+
+async def test_adapters_share_passes_with_drafts(tiny_llama: Path, tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    adapter = save_adapter(tmp_path / "adapter", base, TARGETS["llama"], 1)
+    answers: list[list[Recorder]] = []
+    for most in (0, 6):
+        server = await serve(tiny_llama, most)
+        engines = [server.loaded.engine, await server.loaded.engine.attach("adapter", adapter)]
+        request = server.request(prompt_of(20, 20), 60, 3, "seeded")
+        answers.append([submit(engine, request) for engine in engines])
+        for recorder in answers[-1]:
+            await recorder.until_over()
+        assert (server.counts["matched"] > 5) == (most > 0)
+        await server.loaded.engine.close()
+    for own, expected in zip(*reversed(answers), strict=True):
+        compare(own, 0, expected, ended=True)
+    assert answers[0][0].tokens() != answers[0][1].tokens()
