@@ -93,18 +93,4 @@ def _compare(expected: Expected, found: list[tuple[int, float]], tolerance: floa
 
 
 def _greedy(key: int, prompt: list[int]) -> Add:
-    return Add(
-        key=key,
-        prompt=prompt,
-        max_tokens=TOKENS,
-        min_tokens=0,
-        stops=[],
-        seed=0,
-        greedy=True,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=0,
-        min_p=0.0,
-        repetition_penalty=1.0,
-        scored=True,
-    )
+    return Add(key, prompt, TOKENS, scored=True)

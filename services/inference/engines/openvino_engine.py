@@ -263,12 +263,13 @@ class _Handle:
 def _add(sequence: SequenceState, eos: frozenset[int]) -> Add:
     params = sequence.params
     seed = params.seed % _SEEDS**2  # as 64 bits without a sign
+    ends = params.stop_token_ids if params.ignore_eos else params.stop_token_ids | eos
     return Add(
         key=sequence.key,
         prompt=list(sequence.request.prompt),
         max_tokens=max(1, sequence.limit),
         min_tokens=params.min_tokens,
-        stops=sorted(params.stop_token_ids if params.ignore_eos else params.stop_token_ids | eos),
+        stops=tuple(sorted(ends)),
         seed=(seed ^ seed // _SEEDS) % _SEEDS,
         greedy=params.greedy,
         temperature=params.temperature,
@@ -281,18 +282,4 @@ def _add(sequence: SequenceState, eos: frozenset[int]) -> Add:
 
 
 def _probe(key: int) -> Add:
-    return Add(
-        key=key,
-        prompt=[0],
-        max_tokens=1,
-        min_tokens=0,
-        stops=[],
-        seed=0,
-        greedy=True,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=0,
-        min_p=0.0,
-        repetition_penalty=1.0,
-        scored=False,
-    )
+    return Add(key, [0], 1)

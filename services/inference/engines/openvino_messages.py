@@ -34,17 +34,17 @@ class Add(msgspec.Struct, frozen=True, tag=True):
     key: int
     prompt: list[int]
     max_tokens: int
-    min_tokens: int
-    stops: list[int]
+    min_tokens: int = 0
+    stops: tuple[int, ...] = ()
     """Tokens that end it."""
-    seed: int
-    greedy: bool
-    temperature: float
-    top_p: float
-    top_k: int
-    min_p: float
-    repetition_penalty: float
-    scored: bool
+    seed: int = 0
+    greedy: bool = True
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    scored: bool = False
     """Whether tokens come with their log-probabilities."""
 
 

@@ -4,7 +4,7 @@ The call is the whole answer, or follows `<|python_tag|>`; several are joined by
 """
 
 from services.inference.toolformats.port import Piece, ToolParser
-from services.inference.toolformats.scanning import JsonEnd, Scan
+from services.inference.toolformats.scanning import Scan
 from services.inference.toolformats.walker import Walker
 
 _TAG = "<|python_tag|>"
@@ -32,23 +32,7 @@ class _Llama(Walker):
 
     def _tail(self, pieces: list[Piece]) -> bool:
         """Drops the brace that closes the call, and fields before it."""
-        self._buffer = self._buffer.lstrip()
-        if not self._buffer:
-            return False
-        if self._buffer[0] == ",":
-            self._json = JsonEnd(1)
-            self._step = self._fields
-        else:
-            self._buffer = self._buffer.removeprefix("}")
-            self._step = self._between
-        return True
-
-    def _fields(self, pieces: list[Piece]) -> bool:
-        end = self._json.feed(self._buffer)
-        self._buffer = self._buffer[end:] if end >= 0 else ""
-        if end >= 0:
-            self._step = self._between
-        return end >= 0
+        return self._close_object(self._between)
 
     def _between(self, pieces: list[Piece]) -> bool:
         """Reads the next call, where one follows."""

@@ -105,23 +105,7 @@ class _Mistral(Walker):
         if not self._listed:
             self._step = self._text
             return True
-        self._buffer = self._buffer.lstrip()
-        if not self._buffer:
-            return False
-        if self._buffer[0] == ",":
-            self._json = JsonEnd(1)
-            self._step = self._fields
-        else:
-            self._buffer = self._buffer.removeprefix("}")
-            self._step = self._next
-        return True
-
-    def _fields(self, pieces: list[Piece]) -> bool:
-        end = self._json.feed(self._buffer)
-        self._buffer = self._buffer[end:] if end >= 0 else ""
-        if end >= 0:
-            self._step = self._next
-        return end >= 0
+        return self._close_object(self._next)
 
     def _next(self, pieces: list[Piece]) -> bool:
         """Finds the list's next call or its end."""

@@ -34,6 +34,8 @@ class Walker(ABC):
         self._json = JsonEnd()
         self._after_call = False
         self._step: Step = self._open_forced if forced else self._text
+        self._then: Step = self._text
+        """Follows the end of a call's object."""
 
     @property
     def held_length(self) -> int:
@@ -146,3 +148,24 @@ class Walker(ABC):
             self._after_call = True
             self._step = self._tail
         return over
+
+    def _close_object(self, then: Step) -> bool:
+        """Drops the brace that closes a call's object, and fields before it."""
+        self._buffer = self._buffer.lstrip()
+        if not self._buffer:
+            return False
+        self._then = then
+        if self._buffer[0] == ",":
+            self._json = JsonEnd(1)
+            self._step = self._fields
+        else:
+            self._buffer = self._buffer.removeprefix("}")
+            self._step = then
+        return True
+
+    def _fields(self, pieces: list[Piece]) -> bool:
+        end = self._json.feed(self._buffer)
+        self._buffer = self._buffer[end:] if end >= 0 else ""
+        if end >= 0:
+            self._step = self._then
+        return end >= 0
