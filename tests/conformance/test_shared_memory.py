@@ -90,9 +90,10 @@ async def play(actions: list[tuple], loaded: LoadedModel) -> None:
             getattr(handle, action)()
             if action == "cancel":
                 recorders.pop(first % len(recorders))
-    for recorder, *_ in recorders:
+    for recorder, *_ in recorders:  # all first: one may wait for the row of another that is paused
         assert recorder.handle is not None
         recorder.handle.resume()
+    for recorder, *_ in recorders:
         await recorder.until_over()
     pool = loaded.engine._scheduler._residents.pool  # type: ignore[attr-defined]
     await until(lambda: pool.owned == 0)

@@ -2,8 +2,7 @@
 
 Of those that wait, higher priorities go first; within a priority, groups that are admitted already
 (their sequences had to wait for a row, or give it back) before those of the line. Nobody overtakes
-the first that does not fit. A group of higher priority takes rows away from lower ones, and any
-from those that are paused.
+the first that does not fit. A group of higher priority takes rows away from lower ones.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -160,15 +159,14 @@ class Residents:
         return not waiting
 
     def _room(self, new: Sequence[SequenceState]) -> bool:
-        """Whether these find rows, if need be by taking those of lower priorities and of the
-        paused, whom nobody reads."""
+        """Whether these find rows, if need be by taking those of lower priorities."""
         rest = dict(self.running)
         victims: list[SequenceState] = []
         priority = new[0].group.request.priority.value
         lower = [
             sequence
             for sequence in self._preemptible()
-            if sequence.group.paused or sequence.group.request.priority.value < priority
+            if sequence.group.request.priority.value < priority
         ]
         lower.sort(key=_rank, reverse=True)
         while not self._fit([*rest.values(), *new]):
