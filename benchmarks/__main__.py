@@ -1,4 +1,4 @@
-"""Runs benchmarks: `python -m benchmarks [edge|engine] [--quick]`; both without a name."""
+"""Runs benchmarks: `python -m benchmarks [NAME] [--quick]`; all of them without a name."""
 
 import argparse
 import asyncio
@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import benchmarks.edge.bench as edge
+import benchmarks.embedding.bench as embedding
 import benchmarks.engine.bench as engine
+import benchmarks.retrieval.bench as retrieval
 from benchmarks.edge.contestants import TITLES as EDGES
 from benchmarks.edge.measure import SCENARIOS
 from benchmarks.processes import ChildError
@@ -20,9 +22,11 @@ Run = Callable[[], Awaitable[str]]
 def main() -> int:
     """Runs benchmarks and prints their reports."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("benchmark", nargs="?", choices=["edge", "engine"])
+    parser.add_argument(
+        "benchmark", nargs="?", choices=["edge", "engine", "embedding", "retrieval"]
+    )
     parser.add_argument("--quick", action="store_true", help="one short round; rough figures")
-    parser.add_argument("--rounds", type=int, help="rounds of each scenario (edge: 5, engine: 3)")
+    parser.add_argument("--rounds", type=int, help="rounds of each scenario (edge: 5, others: 3)")
     parser.add_argument("--edge", action="append", choices=list(EDGES), help="only this edge")
     parser.add_argument(
         "--engine", action="append", choices=list(engine.TITLES), help="only this engine"
@@ -57,9 +61,15 @@ def _chosen(asked: argparse.Namespace) -> list[Run]:
     )
     engines = engine.QUICK if asked.quick else engine.Options()
     engines = replace(engines, rounds=asked.rounds or engines.rounds, only=asked.engine or ())
+    embeddings = embedding.QUICK if asked.quick else embedding.Options()
+    embeddings = replace(embeddings, rounds=asked.rounds or embeddings.rounds)
     runs: dict[str, Run] = {
         "edge": lambda: edge.run(edges, _say),
         "engine": lambda: engine.run(engines, _say),
+        "embedding": lambda: embedding.run(embeddings, _say),
+        "retrieval": lambda: retrieval.run(
+            retrieval.QUICK if asked.quick else retrieval.Options(), _say
+        ),
     }
     return [run for name, run in runs.items() if asked.benchmark in (None, name)]
 

@@ -9,6 +9,9 @@ from starlette.types import ASGIApp
 from gateway.auth import Authenticator
 from gateway.clients import Clients
 from gateway.cors import Cors
+from gateway.dialects.gel.envelope import GelDialect
+from gateway.dialects.gel.operations import OPERATIONS as GEL_OPERATIONS
+from gateway.dialects.gel.routes import routes as gel_routes
 from gateway.dialects.openai.answer_schema import ErrorBody
 from gateway.dialects.openai.envelope import OpenAIDialect
 from gateway.dialects.openai.operations import OPERATIONS
@@ -23,10 +26,10 @@ from gateway.settings import Settings
 
 def build(settings: Settings, clients: Clients) -> ASGIApp:
     """Makes the ASGI application. Its lifespan starts and closes the clients."""
-    openai = OpenAIDialect()
+    openai, gel = OpenAIDialect(), GelDialect()
     limit = settings.api.max_requests_per_minute
     guard = Guard(Authenticator(settings), RequestLimiter(limit) if limit else None)
-    described = document([*HEALTH, *OPERATIONS], ErrorBody)
+    described = document([*HEALTH, *OPERATIONS, *GEL_OPERATIONS], ErrorBody)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncGenerator[None, None]:
@@ -40,6 +43,7 @@ def build(settings: Settings, clients: Clients) -> ASGIApp:
         routes=[
             # The busiest come first: a path is matched against one after the other.
             *openai_routes(settings, clients, guard, openai),
+            *gel_routes(settings, clients, guard, gel),
             Route("/health", Health(settings, clients.health), methods=["GET", "POST"]),
             Route("/openapi.json", guard.protect(OpenApi(described), openai), methods=["GET"]),
         ],
@@ -47,4 +51,4 @@ def build(settings: Settings, clients: Clients) -> ASGIApp:
         lifespan=lifespan,
     )
     # The last dialect answers for paths that are nobody's.
-    return Edge(router, [openai], Cors(settings.api))
+    return Edge(router, [gel, openai], Cors(settings.api))

@@ -8,8 +8,10 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2
+from penstock.embedding.v1 import embedding_service_pb2_grpc
 from penstock.inference.v1 import inference_service_pb2_grpc
 from penstock.model.v1 import model_service_pb2_grpc
+from penstock.retrieval.v1 import retrieval_service_pb2_grpc
 
 from gateway.context import RequestContext
 from gateway.errors import ClientGoneError, ProblemError, from_rpc_error
@@ -19,14 +21,27 @@ from gateway.steps import StepClient
 _MAX_MESSAGE_BYTES = 65 * 1024 * 1024
 _CATALOGUE_S = 10.0
 
+_READS = {
+    "penstock.model.v1.ModelService": ("ListModels", "GetModel", "GetStatus"),
+    "penstock.retrieval.v1.RetrievalService": (
+        "GetCollection",
+        "ListCollections",
+        "GetDocument",
+        "ListDocuments",
+        "GetPrompt",
+        "ListPrompts",
+    ),
+}
+"""Reads alone are tried again: nothing is computed or changed twice behind the caller's back."""
+
 _RETRIES = json.dumps(
     {
         "methodConfig": [
             {
-                # Reads alone: a generation is never run twice behind the caller's back.
                 "name": [
-                    {"service": "penstock.model.v1.ModelService", "method": method}
-                    for method in ("ListModels", "GetModel", "GetStatus")
+                    {"service": service, "method": method}
+                    for service, methods in _READS.items()
+                    for method in methods
                 ],
                 "retryPolicy": {
                     "maxAttempts": 3,
@@ -101,6 +116,12 @@ class Clients:
         inference = self._channels["inference"]
         self.models = model_service_pb2_grpc.ModelServiceStub(self._channels["model"])
         self.inference = inference_service_pb2_grpc.InferenceServiceStub(inference)
+        self.embedding = embedding_service_pb2_grpc.EmbeddingServiceStub(
+            self._channels["embedding"]
+        )
+        self.retrieval = retrieval_service_pb2_grpc.RetrievalServiceStub(
+            self._channels["retrieval"]
+        )
         self.health = {name: _health(channel) for name, channel in self._channels.items()}
         self.steps = StepClient(inference, own, settings.addresses["inference"])
 

@@ -14,6 +14,8 @@ _ALLOWED = (
     "X-Request-Id",
     "OpenAI-Organization",
     "OpenAI-Project",
+    # OpenAI's own client sends it with vector stores.
+    "OpenAI-Beta",
 )
 _EXPOSED = ", ".join(
     (

@@ -53,6 +53,7 @@ KINDS: Mapping[str, Kind] = {
     "BODY_TOO_LARGE": Kind(413),
     "BODY_TIMEOUT": Kind(408),
     "MALFORMED_BODY": Kind(400),
+    "NOT_JSON": Kind(400),
 }
 """Every reason of `penstock.errors.v1.ErrorReason`, without its prefix, and the edge's own."""
 

@@ -2,8 +2,8 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.auth import Authenticator
-from gateway.context import context_of
+from gateway.auth import Authenticator, Principal
+from gateway.context import RequestContext, context_of
 from gateway.dialects.dialect import Dialect
 from gateway.errors import ProblemError
 from gateway.rate_limits import RequestLimiter
@@ -13,7 +13,7 @@ class Guard:
     """Lets known callers within their limits through."""
 
     def __init__(self, authenticator: Authenticator, limiter: RequestLimiter | None) -> None:
-        self._authenticator = authenticator
+        self.authenticator = authenticator
         self._limiter = limiter
 
     def protect(self, endpoint: ASGIApp, dialect: Dialect) -> ASGIApp:
@@ -27,9 +27,18 @@ class Guard:
 
     async def _admit(self, scope: Scope, dialect: Dialect) -> None:
         context = context_of(scope)
-        context.principal, context.authorization = self._authenticator.authenticate(
-            context.headers.get("authorization")
-        )
+        authorization = context.headers.get("authorization")
+        await self.admit(context, dialect, self.authenticator.authenticate(authorization))
+
+    async def admit(
+        self, context: RequestContext, dialect: Dialect, caller: tuple[Principal, str | None]
+    ) -> None:
+        """Counts a request of a caller, and notes who it is.
+
+        Raises:
+            ProblemError: it is one too many.
+        """
+        context.principal, context.authorization = caller
         if self._limiter is not None:
             allowance, problem = await self._limiter.admit(context.principal)
             context.response_headers.extend(dialect.allowance_headers(allowance))

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Sequence
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.answers import JSON, send_json
+from gateway.answers import send_body
 from gateway.context import RequestContext, open_context
 from gateway.cors import Cors
-from gateway.dialects.dialect import Dialect
+from gateway.dialects.dialect import Dialect, Refusal
 from gateway.errors import INTERNAL, ClientGoneError, Problem, ProblemError
 from gateway.streams import send_now, stopping
 
@@ -62,7 +62,7 @@ class Edge:
             return
         except asyncio.CancelledError:
             if not started:
-                _refuse_now(sending, dialect, stopping())
+                _refuse_now(sending, dialect.refusal(stopping(), context))
             raise
         except ProblemError as error:
             problem = error.problem
@@ -75,17 +75,17 @@ class Edge:
             # Too late for a status: the server closes the connection, and clients see an error.
             raise RuntimeError(f"request {context.request_id} failed after its answer had begun")
         _report(context, scope, problem)
-        await send_json(sending, dialect.envelope(problem), problem.status, problem.headers())
+        refusal = dialect.refusal(problem, context)
+        await send_body(sending, refusal.body, refusal.status, refusal.headers)
 
     def _dialect_of(self, path: str) -> Dialect:
         return next((d for d in self._dialects if d.owns(path)), self._dialects[-1])
 
 
-def _refuse_now(send: Send, dialect: Dialect, problem: Problem) -> None:
-    body = dialect.envelope(problem)
-    length = (b"content-length", b"%d" % len(body))
-    headers = [JSON, length, *problem.headers()]
-    start: Message = {"type": "http.response.start", "status": problem.status, "headers": headers}
+def _refuse_now(send: Send, refusal: Refusal) -> None:
+    status, headers, body = refusal
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    start: Message = {"type": "http.response.start", "status": status, "headers": headers}
     if send_now(send, start):
         send_now(send, {"type": "http.response.body", "body": body, "more_body": False})
 

@@ -25,10 +25,14 @@ class Operation:
     """Schema of the answer."""
     body: type[msgspec.Struct] | None = None
     """Schema of the request's body."""
+    query: type[msgspec.Struct] | None = None
+    """Schema of the parameters in its query string."""
     streams: bool = False
     """Whether the answer may be a stream of server-sent events."""
     open: bool = False
     """Whether it needs no credential."""
+    error: type[msgspec.Struct] | None = None
+    """Schema of its errors, where they are not like others."""
 
 
 class HealthServices(msgspec.Struct):
@@ -56,9 +60,10 @@ HEALTH = (
 
 
 def document(operations: Sequence[Operation], error: type[msgspec.Struct]) -> dict[str, Any]:
-    """Makes the document; `error` is the schema of every error."""
+    """Makes the document; `error` is the schema of errors."""
     kinds = [error, *(op.answer for op in operations)]
     kinds += [op.body for op in operations if op.body is not None]
+    kinds += [op.error for op in operations if op.error is not None]
     unique = list(dict.fromkeys(kinds))
     _, components = msgspec.json.schema_components(unique, ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
@@ -94,7 +99,7 @@ def _operation(operation: Operation, error: type[msgspec.Struct]) -> dict[str, A
             "200": {"description": "The answer.", "content": content},
             "default": {
                 "description": "What went wrong.",
-                "content": {"application/json": {"schema": _reference(error)}},
+                "content": {"application/json": {"schema": _reference(operation.error or error)}},
             },
         },
     }
@@ -104,21 +109,38 @@ def _operation(operation: Operation, error: type[msgspec.Struct]) -> dict[str, A
             "required": True,
             "content": {"application/json": {"schema": schema}},
         }
-    parameters = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+    parameters = [*_path_parameters(operation.path), *_query_parameters(operation.query)]
     if parameters:
-        described["parameters"] = [
-            {
-                "name": parameter,
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string"},
-                "description": "May contain slashes and colons.",
-            }
-            for parameter in parameters
-        ]
+        described["parameters"] = parameters
     if operation.open:
         described["security"] = []
     return described
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": part[1:-1],
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"},
+            "description": "May contain slashes and colons.",
+        }
+        for part in path.split("/")
+        if part.startswith("{")
+    ]
+
+
+def _query_parameters(query: type[msgspec.Struct] | None) -> list[dict[str, Any]]:
+    if query is None:
+        return []
+    _, components = msgspec.json.schema_components([query])
+    described: dict[str, Any] = components[query.__name__]
+    required: list[str] = described.get("required", [])
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": schema}
+        for name, schema in described["properties"].items()
+    ]
 
 
 def _reference(kind: type[msgspec.Struct]) -> Mapping[str, str]:

@@ -61,7 +61,10 @@ def _explained(
             return ProblemError(
                 Problem("MALFORMED_BODY", f"The body must be a JSON object, not {_named(value)}.")
             )
-        found = _check(inspect.type_info(decoder.type), cast("dict[str, Any]", value), "")
+        try:
+            found = _check(inspect.type_info(decoder.type), cast("dict[str, Any]", value), "")
+        except RecursionError:  # it is wrong deeper inside than this can look
+            found = None
         if found is not None:
             return found
     return _translated(error)

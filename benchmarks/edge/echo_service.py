@@ -15,11 +15,12 @@ from benchmarks.processes import raise_file_limit
 from services.inference.engine import ModelSpec
 from services.inference.engines.echo_engine import EchoLoader, EchoSettings
 from services.inference.generation import Generator
-from services.inference.registry import Known, ModelKind, ModelSettings, Registry, ServedModel
+from services.inference.registry import Registry, ServedModel
 from services.inference.servicer import InferenceServicer
 from services.inference.step_servicer import StepServicer, add_step_service
 from services.rpc.server import Registration, ServerSettings, serve
 from services.rpc.tokens import TokenSources, TokenStore
+from services.serving.models import Known, ModelKind, ModelSettings
 
 _SETTINGS = EchoSettings(
     max_batch_size=2048,

@@ -1,12 +1,21 @@
 """What the edge itself needs of a dialect: its errors and its headers."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.context import RequestContext
 from gateway.errors import Problem
 from gateway.rate_limits import Allowance
 
 Headers = list[tuple[bytes, bytes]]
+
+
+class Refusal(NamedTuple):
+    """The answer to a request that failed."""
+
+    status: int
+    headers: Headers
+    """With the type of the body, and without its length."""
+    body: bytes
 
 
 class Dialect(Protocol):
@@ -16,8 +25,8 @@ class Dialect(Protocol):
         """Tells whether a path belongs to it."""
         ...
 
-    def envelope(self, problem: Problem) -> bytes:
-        """Renders a problem as its JSON body."""
+    def refusal(self, problem: Problem, context: RequestContext) -> Refusal:
+        """Renders a problem as the answer to a request."""
         ...
 
     def headers(self, context: RequestContext) -> Headers:

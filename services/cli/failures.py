@@ -106,10 +106,35 @@ def explain(error: aio.AioRpcError, peer: Peer, key_hint: str = "") -> Failure:
     """Turns what a call ended with into words."""
     code = error.code()
     status = rich_status(error)
+    failure = status_failure(status or status_pb2.Status())
+    message = failure.message or error.details() or code.name
+    hint = ""
+    if not failure.reason and code == grpc.StatusCode.UNAVAILABLE:
+        message = f"Can't reach the {peer.name} service at {peer.address}."
+        hint = f"Start Penstock with `penstock serve`, or name another address with {peer.option}."
+    elif not failure.reason and code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        message = f"The {peer.name} service at {peer.address} did not answer in time."
+    elif code == grpc.StatusCode.UNAUTHENTICATED:
+        hint = key_hint
+    elif not failure.reason and code == grpc.StatusCode.UNIMPLEMENTED:
+        message = f"What answers at {peer.address} is not Penstock's {peer.name} service."
+        hint = f"Name its address with {peer.option}."
+    return Failure(
+        message,
+        hint=hint,
+        code=code.name,
+        reason=failure.reason,
+        field=failure.field,
+        retry_after_s=failure.retry_after_s,
+    )
+
+
+def status_failure(status: status_pb2.Status) -> Failure:
+    """Reads a google.rpc.Status with its details."""
     info = error_details_pb2.ErrorInfo()
     fields: list[str] = []
     retry_after_s: float | None = None
-    for detail in status.details if status else ():
+    for detail in status.details:
         bad_request = error_details_pb2.BadRequest()
         retry = error_details_pb2.RetryInfo()
         if detail.Unpack(bad_request):
@@ -118,23 +143,6 @@ def explain(error: aio.AioRpcError, peer: Peer, key_hint: str = "") -> Failure:
             retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
         else:
             detail.Unpack(info)
-    message = (status.message if status else "") or error.details() or code.name
-    hint = ""
-    if not info.reason and code == grpc.StatusCode.UNAVAILABLE:
-        message = f"Can't reach the {peer.name} service at {peer.address}."
-        hint = f"Start Penstock with `penstock serve`, or name another address with {peer.option}."
-    elif not info.reason and code == grpc.StatusCode.DEADLINE_EXCEEDED:
-        message = f"The {peer.name} service at {peer.address} did not answer in time."
-    elif code == grpc.StatusCode.UNAUTHENTICATED:
-        hint = key_hint
-    elif not info.reason and code == grpc.StatusCode.UNIMPLEMENTED:
-        message = f"What answers at {peer.address} is not Penstock's {peer.name} service."
-        hint = f"Name its address with {peer.option}."
     return Failure(
-        message,
-        hint=hint,
-        code=code.name,
-        reason=info.reason,
-        field=", ".join(fields),
-        retry_after_s=retry_after_s,
+        status.message, reason=info.reason, field=", ".join(fields), retry_after_s=retry_after_s
     )

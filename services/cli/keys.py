@@ -10,7 +10,8 @@ from services.cli.failures import Failure, UsageFailure
 from services.cli.output import printable
 from services.cli.session import Session, client_command
 from services.rpc.keys import TokenEntry, TokenFile, TokenFileError
-from services.rpc.roles import Role
+from services.rpc.roles import DEFAULT_TENANT, Role, is_tenant
+from services.rpc.scram import is_gel_user
 
 ROLES = [role.value for role in Role if role is not Role.SERVICE]
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -37,13 +38,50 @@ def keys() -> None:
     help="What the key may do; may be given again.",
 )
 @click.option("--expires", metavar="SPAN", help="Ends after a span such as 12h, 30d or 8w.")
+@click.option(
+    "--tenant",
+    "tenants",
+    metavar="NAME",
+    multiple=True,
+    help="Tenant whose collections the key reaches, instead of 'default'; may be given again. "
+    "'*' is every tenant.",
+)
+@click.option(
+    "--gel-user",
+    metavar="NAME",
+    help="User name that Gel's clients give, with the key as their password.",
+)
 @client_command
-def create(session: Session, name: str, roles: tuple[str, ...], expires: str | None) -> None:
+def create(
+    session: Session,
+    name: str,
+    roles: tuple[str, ...],
+    expires: str | None,
+    tenants: tuple[str, ...],
+    gel_user: str | None,
+) -> None:
     """Make a key. It is shown once and kept nowhere."""
     expires_at = datetime.now(UTC) + parse_span(expires) if expires else None
+    for tenant in tenants:
+        if not is_tenant(tenant):
+            raise UsageFailure(
+                f"{tenant!r} can't be the name of a tenant.",
+                hint="Take up to 128 printable characters, and no slash.",
+                field="tenant",
+            )
+    if gel_user is not None and not is_gel_user(gel_user):
+        raise UsageFailure(
+            f"{gel_user!r} can't be the name of a user of Gel.",
+            hint="Take up to 64 letters, digits and the characters _ . @ + -",
+            field="gel-user",
+        )
     try:
         entry, token = _file(session).create(
-            name, [Role(role) for role in roles], expires_at=expires_at
+            name,
+            [Role(role) for role in roles],
+            expires_at=expires_at,
+            tenants=tenants,
+            gel_user=gel_user or "",
         )
     except (OSError, TokenFileError) as error:
         raise _unusable(session, error) from error
@@ -56,6 +94,8 @@ def create(session: Session, name: str, roles: tuple[str, ...], expires: str | N
             "id": entry.id,
             "name": printable(entry.name),
             "roles": ", ".join(entry.roles),
+            "tenants": _tenants(entry),
+            "gel user": printable(entry.gel_user),
             "expires": entry.expires_at,
         }
     )
@@ -74,12 +114,14 @@ def list_(session: Session) -> None:
         session.output.data([_to_dict(entry) for entry in entries])
     elif entries:
         session.output.table(
-            ("id", "name", "roles", "created", "expires"),
+            ("id", "name", "roles", "tenants", "gel user", "created", "expires"),
             (
                 (
                     entry.id,
                     printable(entry.name),
                     ", ".join(entry.roles),
+                    _tenants(entry),
+                    printable(entry.gel_user),
                     entry.created_at[:10],
                     _expiry(entry),
                 )
@@ -128,9 +170,15 @@ def _to_dict(entry: TokenEntry) -> dict[str, object]:
         "id": entry.id,
         "name": entry.name,
         "roles": [role.value for role in entry.roles],
+        "tenants": list(entry.tenants) or [DEFAULT_TENANT],
+        "gel_user": entry.gel_user or None,
         "created_at": entry.created_at,
         "expires_at": entry.expires_at or None,
     }
+
+
+def _tenants(entry: TokenEntry) -> str:
+    return printable(", ".join(entry.tenants or (DEFAULT_TENANT,)))
 
 
 def _expiry(entry: TokenEntry) -> Text:

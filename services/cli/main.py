@@ -2,7 +2,10 @@
 
 import click
 
+from services.cli.ask import ask
 from services.cli.chat import chat
+from services.cli.collection_commands import collections
+from services.cli.docs import docs
 from services.cli.keys import keys
 from services.cli.models import models
 from services.cli.serve import serve
@@ -19,7 +22,10 @@ def main() -> None:
     """
 
 
-for command in (serve, chat, models, keys, status, version_command):
+for command in (
+    *(serve, chat, ask, docs, collections),
+    *(models, keys, status, version_command),
+):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from services.cli.ports import Address, free_port, is_free, next_free_port, pars
 from services.cli.roster import EDGE, Entry
 from services.settings import ServiceSettings, Settings
 
+_WITHOUT_MODELS = "echo"
+"""The engine that needs no model: every service that has models has it."""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -33,6 +36,8 @@ class Wish:
             found["api.address"] = str(Address(host, port))
         if self.engine:
             found["services.inference.engine"] = self.engine
+        if self.engine == _WITHOUT_MODELS:
+            found["services.embedding.engine"] = self.engine
         if self.log_level:
             found["log.level"] = self.log_level
         return found
@@ -106,6 +111,8 @@ def _environment(
         ours[f"PENSTOCK_{section}_ADDRESS"] = str(address)
     if wish.engine:
         ours["PENSTOCK_SERVICES_INFERENCE_ENGINE"] = wish.engine
+    if wish.engine == _WITHOUT_MODELS:
+        ours["PENSTOCK_SERVICES_EMBEDDING_ENGINE"] = wish.engine
     if wish.log_level:
         ours["PENSTOCK_LOG_LEVEL"] = wish.log_level
     return service_environment() | ours

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import click
 from grpc import aio
 from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
+from penstock.retrieval.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 
 from services.cli.dial import dial
 from services.cli.failures import Failure, Peer, explain
@@ -27,6 +28,7 @@ class Session:
         self.output = output
         self.model = Peer("model", target.model_address, "--model-address")
         self.inference = Peer("inference", target.inference_address, "--inference-address")
+        self.retrieval = Peer("retrieval", target.retrieval_address, "--retrieval-address")
 
     def channel(self, peer: Peer) -> aio.Channel:
         """Opens a channel that carries the key. Needs a running event loop."""
@@ -46,6 +48,13 @@ class Session:
         with self.explained(self.model):
             async with self.channel(self.model) as opened:
                 yield ModelServiceStub(opened)
+
+    @asynccontextmanager
+    async def documents(self) -> AsyncGenerator[RetrievalServiceStub, None]:
+        """Opens the service that keeps documents; errors within the block become Failures."""
+        with self.explained(self.retrieval):
+            async with self.channel(self.retrieval) as opened:
+                yield RetrievalServiceStub(opened)
 
 
 def common_options(function: Decorated) -> Decorated:
@@ -77,6 +86,7 @@ def client_command(
         envvar="PENSTOCK_API_KEY",
         help="Default: $PENSTOCK_API_KEY, else the data directory's admin key.",
     )
+    @click.option("--retrieval-address", metavar="HOST:PORT", help="Of the retrieval service.")
     @click.option("--inference-address", metavar="HOST:PORT", help="Of the inference service.")
     @click.option("--model-address", metavar="HOST:PORT", help="Of the model service.")
     @common_options
@@ -86,7 +96,10 @@ def client_command(
         choices = Choices(
             **{
                 name: kwargs.pop(name)
-                for name in ("config", "data_dir", "model_address", "inference_address", "api_key")
+                for name in (
+                    *("config", "data_dir", "api_key"),
+                    *("model_address", "inference_address", "retrieval_address"),
+                )
             }
         )
         with failures_as(as_json):

@@ -19,6 +19,7 @@ class Choices:
     data_dir: Path | None = None
     model_address: str | None = None
     inference_address: str | None = None
+    retrieval_address: str | None = None
     api_key: str | None = field(default=None, repr=False)
 
 
@@ -30,6 +31,7 @@ class Target:
     data_dir: Path
     model_address: str
     inference_address: str
+    retrieval_address: str
     api_key: str = field(repr=False)
     """Empty: none was found."""
     record: Record | None
@@ -80,6 +82,12 @@ def find_target(choices: Choices) -> Target:
             services.inference.target,
             defaults.inference.address,
             "inference",
+        ),
+        retrieval_address=address(
+            choices.retrieval_address,
+            services.retrieval.target,
+            defaults.retrieval.address,
+            "retrieval",
         ),
         api_key=choices.api_key or _admin_key(data_dir) or settings.api.api_key,
         record=record,

@@ -1,92 +1,52 @@
 """Runs InferenceService: `python -m services.inference [--port N] [--config F] [--data-dir D]`."""
 
-import asyncio
-import contextlib
-import secrets
-import socket
 from pathlib import Path
 
 from penstock.inference.v1.inference_service_pb2_grpc import add_InferenceServiceServicer_to_server
 
-from services.inference.clients import ModelServiceCatalogue
-from services.inference.control import ControlLoop
-from services.inference.deployments import Deployments, DeploymentSettings
+from services.inference.attached import Adapters
+from services.inference.clients import describe
 from services.inference.engine import EngineLoader
 from services.inference.engines.echo_engine import EchoLoader, EchoSettings
 from services.inference.generation import Generator
-from services.inference.loading import Loading
+from services.inference.loading import load
 from services.inference.registry import Registry
 from services.inference.servicer import InferenceServicer
 from services.inference.step_servicer import StepServicer, add_step_service
-from services.rpc.channels import channel
-from services.rpc.health import HealthRegistry
-from services.rpc.process import client_tls, run_service, server_settings, token_store
-from services.rpc.server import Registration, serve
+from services.rpc.process import run_service, token_store
+from services.rpc.server import Registration
+from services.serving.loading import Loading
+from services.serving.process import serve_models
 from services.settings import InferenceSettings, Settings
 
 
 async def main(settings: Settings) -> None:
     """Serves until told to stop."""
     own = settings.services.inference
-    health = HealthRegistry()
     registry = Registry()
     generator = Generator(registry, slow_reader_timeout_s=own.slow_reader_timeout_s)
     authenticator = token_store(settings)
     steps = StepServicer(generator, authenticator, slow_reader_timeout_s=own.slow_reader_timeout_s)
-
-    def tell(name: str, serving: bool | None) -> None:
-        if serving is None:
-            health.remove(name)
-        else:
-            health.set(name, serving)
-
-    deployments = Deployments(
-        Loading(
-            {
-                "echo": lambda: _echo(own),
-                "torch": lambda: _torch(own),
-                "openvino": lambda: _openvino(own, settings.services.data_dir / "openvino"),
-            },
-            own.engine,
-        ),
-        registry,
-        tell,
-        DeploymentSettings(drain_grace_s=own.grace_s),
+    engines = {
+        "echo": lambda: _echo(own),
+        "torch": lambda: _torch(own),
+        "openvino": lambda: _openvino(own, settings.services.data_dir / "openvino"),
+    }
+    await serve_models(
+        "inference",
+        settings,
+        [
+            Registration(
+                add_InferenceServiceServicer_to_server, InferenceServicer(generator, registry)
+            ),
+            Registration(add_step_service, steps),
+        ],
+        registry=registry,
+        loader=Loading(engines, own.engine, load),
+        describe=describe,
+        attacher=Adapters(own.engine),
+        authenticator=authenticator,
     )
-    async with contextlib.AsyncExitStack() as stack:
-        to_catalogue = channel(
-            settings.services.model.target,
-            tls=client_tls(settings),
-            token=settings.auth.service_token,
-        )
-        stack.push_async_callback(to_catalogue.close)
-        loops: list[asyncio.Task[None]] = []
-
-        def begin(address: str) -> None:
-            reporter = f"inference-{socket.gethostname()}-{secrets.token_hex(4)}"
-            catalogue = ModelServiceCatalogue(to_catalogue, reporter=reporter, address=address)
-            control = ControlLoop(catalogue, deployments)
-            loops.append(asyncio.create_task(control.run(), name="control-loop"))
-
-        try:
-            await serve(
-                "inference",
-                server_settings(settings, "inference"),
-                [
-                    Registration(
-                        add_InferenceServiceServicer_to_server,
-                        InferenceServicer(generator, registry),
-                    ),
-                    Registration(add_step_service, steps),
-                ],
-                authenticator=authenticator,
-                health=health,
-                on_ready=begin,
-            )
-        finally:
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
 
 
 def _echo(settings: InferenceSettings) -> EngineLoader:

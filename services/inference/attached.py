@@ -5,10 +5,10 @@ revision of its base that is served: where another one takes over, it is attache
 runs on the old one finishes there.
 """
 
+import asyncio
 from pathlib import Path
 
 from services.errors import FailedPrecondition
-from services.inference.catalogue import LoadKey, WantedModel
 from services.inference.engine import (
     Engine,
     EngineInfo,
@@ -20,6 +20,10 @@ from services.inference.engine import (
     Sink,
 )
 from services.inference.registry import ServedModel
+from services.serving.catalogue import LoadKey, WantedModel
+from services.serving.loading import ECHO, local_folder, resolve_source
+
+_WHOLE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 class HeldBase:
@@ -65,15 +69,39 @@ class HeldBase:
                 base.let_go()
 
 
-async def attach(wanted: WantedModel, folder: Path, base: ServedModel) -> LoadedModel:
-    """Loads an adapter beside its base.
+class Adapters:
+    """An `Attacher`: an adapter is a folder that holds PEFT's description and no whole weights."""
 
-    Raises:
-        FailedPrecondition: it asks for what only a base can have, or does not fit its base.
-    """
-    _check_options(wanted.load)
-    engine = await base.loaded.engine.attach(wanted.id, folder)
-    return LoadedModel(HeldBase(engine, base), base.loaded.text)
+    def __init__(self, default_engine: str) -> None:
+        self._default = default_engine
+
+    async def folder(self, wanted: WantedModel) -> Path | None:
+        """The folder of an adapter; None for a model with weights of its own."""
+        key = wanted.load
+        if not key.base:
+            return None
+        find = local_folder if (key.engine or self._default) == ECHO else resolve_source
+        folder = await find(key.source)
+        if folder is None or not await asyncio.to_thread(_is_adapter, folder):
+            return None
+        return folder
+
+    async def attach(self, wanted: WantedModel, folder: Path, base: ServedModel) -> ServedModel:
+        """Loads an adapter beside its base.
+
+        Raises:
+            FailedPrecondition: it asks for what only a base can have, or does not fit its base.
+        """
+        _check_options(wanted.load)
+        engine = await base.loaded.engine.attach(wanted.id, folder)
+        loaded = LoadedModel(HeldBase(engine, base), base.loaded.text)
+        return ServedModel(wanted.id, wanted.kind, wanted.load.revision, loaded, wanted.settings)
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file() and not any(
+        (folder / name).is_file() for name in _WHOLE_WEIGHTS
+    )
 
 
 def _check_options(key: LoadKey) -> None:

@@ -7,10 +7,11 @@ from itertools import takewhile
 from typing import Any, cast
 
 from services.errors import InvalidArgument
-from services.inference.registry import ModelKind, ServedModel
+from services.inference.registry import ServedModel
 from services.inference.requests import ChatRequest, Image, Message, Speaker, Tool, ToolMode
 from services.inference.toolcalls import ToolFormat
 from services.inference.validation import unsupported
+from services.serving.models import ModelKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -449,6 +449,14 @@ class LoadedModel:
     engine: Engine
     text: TextCodec
 
+    async def probe(self) -> None:
+        """Runs one real forward pass; raises when the model can't answer."""
+        await self.engine.probe()
+
+    async def close(self) -> None:
+        """Closes the engine."""
+        await self.engine.close()
+
 
 class EngineLoader(Protocol):
     """Loads models with one kind of engine."""

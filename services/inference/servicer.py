@@ -17,11 +17,12 @@ from services.inference import convert, convert_events
 from services.inference.callers import caller_of
 from services.inference.conversation import check_chats, render
 from services.inference.generation import Generator, off_loop
-from services.inference.registry import ModelKind, Registry
+from services.inference.registry import Registry
 from services.inference.requests import Caller, ChatRequest, CompleteRequest, Message, Speaker
 from services.inference.validation import check_vocabulary
 from services.rpc.access import Role, principal, request_id, requires
 from services.rpc.validation import validate
+from services.serving.models import ModelKind
 
 Context = Any
 """A `grpc.aio.ServicerContext`; its type parameters say nothing here."""

@@ -16,8 +16,9 @@ from services.errors import (
     UnsupportedParameter,
 )
 from services.inference.engine import EngineCapabilities, Priority, SamplingParams
-from services.inference.registry import ModelSettings, ServedModel
+from services.inference.registry import ServedModel
 from services.inference.requests import Caller, Guide, GuideKind, Sampling
+from services.serving.models import ModelSettings
 
 _NEUTRAL = SamplingParams(max_tokens=0, seed=0)
 _TUNABLE = (

@@ -26,10 +26,12 @@ __all__ = [
     "principal",
     "request_id",
     "requires",
+    "validates_itself",
 ]
 
 _ATTRIBUTE = "__penstock_access__"
 _ENDLESS = "__penstock_endless__"
+_VALIDATES = "__penstock_validates__"
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -42,6 +44,8 @@ class Access:
     """Any one of them is enough. Empty: anybody, without credentials."""
     endless: bool = False
     """The method streams until the caller leaves; a drain ends it at once with UNAVAILABLE."""
+    validates_itself: bool = False
+    """The method checks what streams in by itself."""
 
 
 def requires(*roles: Role) -> Callable[[Method], Method]:
@@ -69,7 +73,20 @@ def endless(method: Method) -> Method:
     return method
 
 
+def validates_itself(method: Method) -> Method:
+    """Marks a method that checks each message that streams in by itself, with `validate`, because
+    a wrong one doesn't end its stream."""
+    setattr(method, _VALIDATES, True)
+    return method
+
+
 def access_of(method: Callable[..., Any]) -> Access | None:
     """Returns what was declared for a method, or None."""
     roles: frozenset[Role] | None = getattr(method, _ATTRIBUTE, None)
-    return None if roles is None else Access(roles, bool(getattr(method, _ENDLESS, False)))
+    if roles is None:
+        return None
+    return Access(
+        roles,
+        endless=bool(getattr(method, _ENDLESS, False)),
+        validates_itself=bool(getattr(method, _VALIDATES, False)),
+    )

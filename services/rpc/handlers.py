@@ -154,7 +154,7 @@ class _Wrapped:
             call = self._chain.begin(self._method, metadata)
             try:
                 self._chain.admit(call, metadata, self._access)
-                request = _validated(received) if stream_in else self._parse(received)
+                request = self._streamed(received) if stream_in else self._parse(received)
                 response = serialize(await behaviour(request, context))
                 code = self._finish(call, context)
             except BaseException as error:
@@ -183,7 +183,7 @@ class _Wrapped:
                 self._chain.admit(call, metadata, self._access)
                 if self._access.endless:
                     task = self._chain.enlist()
-                request = _validated(received) if stream_in else self._parse(received)
+                request = self._streamed(received) if stream_in else self._parse(received)
                 if generates:
                     write = context.write
                     # Closed here and now, also on cancellation: that is how leaving reaches the
@@ -208,6 +208,9 @@ class _Wrapped:
         message = self._inner.request_deserializer(raw)
         validate(message)
         return message
+
+    def _streamed(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        return messages if self._access.validates_itself else _validated(messages)
 
     def _finish(self, call: Call, context: Context) -> StatusCode:
         """Adds the request ID to what the behaviour sends at the end, and returns its code."""

@@ -8,12 +8,13 @@ import secrets
 import string
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from services.rpc.roles import Role
+from services.rpc.roles import Role, is_tenant
+from services.rpc.scram import is_gel_user, make_verifier
 
 _BASE62 = string.digits + string.ascii_letters
 _PREFIX = "pnstk_"
@@ -41,6 +42,12 @@ class TokenEntry:
     """When it was made (ISO 8601)."""
     expires_at: str = ""
     """When it ends (ISO 8601). Empty: never."""
+    tenants: tuple[str, ...] = ()
+    """Tenants that it reaches; `*` is every one. Empty: `default`."""
+    gel_user: str = ""
+    """The user of Gel's clients that it is the password of."""
+    scram: str = field(default="", repr=False)
+    """Its verifier, for those clients that prove a password without sending it."""
 
 
 def make_token() -> str:
@@ -72,9 +79,20 @@ class TokenFile:
         self._path = path
 
     def create(
-        self, name: str, roles: Sequence[Role], *, expires_at: datetime | None = None
+        self,
+        name: str,
+        roles: Sequence[Role],
+        *,
+        expires_at: datetime | None = None,
+        tenants: Sequence[str] = (),
+        gel_user: str = "",
     ) -> tuple[TokenEntry, str]:
         """Adds a token and returns its entry and the token itself, which nothing keeps."""
+        for tenant in tenants:
+            if not is_tenant(tenant):
+                raise ValueError(f"{tenant!r} can't be the name of a tenant.")
+        if gel_user and not is_gel_user(gel_user):
+            raise ValueError(f"{gel_user!r} can't be the name of a user of Gel.")
         if not roles:
             raise ValueError("A token needs a role.")
         if Role.SERVICE in roles:
@@ -89,9 +107,14 @@ class TokenFile:
             expires_at=expires_at.astimezone(UTC).isoformat(timespec="seconds")
             if expires_at
             else "",
+            tenants=tuple(dict.fromkeys(tenants)),
+            gel_user=gel_user,
         )
         with _locked(self._path):
             document = _read_document(self._path)
+            if gel_user:
+                others = (e.scram for e in read_entries(self._path) if e.gel_user == gel_user)
+                entry = replace(entry, scram=make_verifier(token, like=next(others, "")))
             document["tokens"] = [*document["tokens"], _to_json(entry)]
             _write(self._path, _dump(document))
         return entry, token
@@ -152,7 +175,21 @@ def _from_json(path: Path, number: int, item: Mapping[str, Any]) -> TokenEntry:
         roles=tuple(roles),
         created_at=str(item.get("created_at") or ""),
         expires_at=expires_at,
+        tenants=_tenants(where, item.get("tenants")),
+        gel_user=str(item.get("gel_user") or ""),
+        scram=str(item.get("scram") or ""),
     )
+
+
+def _tenants(where: str, value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    names = cast("list[object]", value) if isinstance(value, list) else [None]
+    if not all(isinstance(name, str) and is_tenant(name) for name in names):
+        raise TokenFileError(
+            f"{where}: 'tenants' must be a list of names, without slashes; '*' is every tenant"
+        )
+    return tuple(dict.fromkeys(cast("list[str]", names)))
 
 
 def _to_json(entry: TokenEntry) -> dict[str, Any]:
@@ -165,6 +202,10 @@ def _to_json(entry: TokenEntry) -> dict[str, Any]:
     }
     if entry.expires_at:
         item["expires_at"] = entry.expires_at
+    if entry.tenants:
+        item["tenants"] = list(entry.tenants)
+    if entry.gel_user:
+        item |= {"gel_user": entry.gel_user, "scram": entry.scram}
     return item
 
 

@@ -6,6 +6,19 @@ from enum import StrEnum
 
 from services.errors import PermissionDenied
 
+DEFAULT_TENANT = "default"
+"""The tenant of those who have no other."""
+
+EVERY_TENANT = "*"
+"""Stands for all tenants."""
+
+_LONGEST_TENANT = 128
+
+
+def is_tenant(name: str) -> bool:
+    """Tells whether a text may name a tenant: at most 128 printable characters, no slash."""
+    return 0 < len(name) <= _LONGEST_TENANT and name.isprintable() and "/" not in name
+
 
 class Role(StrEnum):
     """What a token may do.
@@ -42,16 +55,24 @@ class Principal:
     """Name for people."""
     roles: frozenset[Role]
     """Roles as given."""
+    tenants: tuple[str, ...] = ()
+    """Tenants whose collections and prompts it reaches; `*` is every one. Empty is `default`."""
     held: frozenset[Role] = field(init=False, repr=False, compare=False)
     """Roles with all that they hold."""
 
     def __post_init__(self) -> None:
         held = frozenset[Role]().union(*(_HOLDS[role] for role in self.roles))
         object.__setattr__(self, "held", held)
+        if not self.tenants:
+            object.__setattr__(self, "tenants", (DEFAULT_TENANT,))
 
     def holds(self, role: Role) -> bool:
         """Tells whether the principal has the role, itself or through a greater one."""
         return role in self.held
+
+    def may_enter(self, tenant: str) -> bool:
+        """Tells whether what belongs to a tenant is the principal's to see."""
+        return tenant in self.tenants or EVERY_TENANT in self.tenants
 
     def require(self, roles: Iterable[Role]) -> None:
         """Raises `PermissionDenied` unless the principal holds one of the roles."""

@@ -11,7 +11,8 @@ from typing import Protocol, cast
 
 from services.errors import InvalidCredentials, MissingCredentials
 from services.rpc.keys import TokenEntry, TokenFileError, digest, read_entries
-from services.rpc.roles import ANONYMOUS, Principal, Role
+from services.rpc.roles import ANONYMOUS, EVERY_TENANT, Principal, Role
+from services.rpc.session_tokens import PREFIX, SessionTokens
 
 _logger = logging.getLogger(__name__)
 
@@ -70,7 +71,9 @@ class TokenStore:
             if path is not None
         ]
         self._checked = time.monotonic()
+        self._sessions = SessionTokens(sources.service_token)
         self._tokens: dict[str, _Known] = {}
+        self._by_id: dict[str, list[_Known]] = {}
         for file in self._files:
             file.load()
         self._merge()
@@ -92,15 +95,17 @@ class TokenStore:
             return ANONYMOUS
         if self._files and time.monotonic() - self._checked >= _RECHECK_S:
             self._refresh()
-        sha256 = digest(token)
-        known = self._tokens.get(sha256)
-        if (
-            known is None
-            or not hmac.compare_digest(known.sha256, sha256)
-            or (known.expires_at is not None and known.expires_at <= time.time())
-        ):
+        known = self._find(token)
+        if known is None or (known.expires_at is not None and known.expires_at <= time.time()):
             raise InvalidCredentials("The API key is unknown, revoked or expired. Check the key.")
         return known.principal
+
+    def _find(self, token: str) -> "_Known | None":
+        if token.startswith(PREFIX):
+            return self._sessions.find(token, lambda id_: self._by_id.get(id_, ()))
+        sha256 = digest(token)
+        known = self._tokens.get(sha256)
+        return known if known is not None and hmac.compare_digest(known.sha256, sha256) else None
 
     def _refresh(self) -> None:
         self._checked = time.monotonic()
@@ -119,6 +124,9 @@ class TokenStore:
         for file in reversed(self._files):
             tokens.update(file.tokens)
         self._tokens = tokens
+        self._by_id = {}
+        for known in tokens.values():
+            self._by_id.setdefault(known.principal.id, []).append(known)
 
 
 class _WatchedFile:
@@ -157,12 +165,14 @@ def _read_admin_key(path: Path) -> Iterator[_Known]:
     except (OSError, UnicodeDecodeError) as error:
         raise TokenFileError(f"{path} can't be read as text") from error
     if key:
-        yield _Known(digest(key), _principal("admin-key", "admin key", Role.ADMIN))
+        admin = _principal("admin-key", "admin key", Role.ADMIN, tenants=(EVERY_TENANT,))
+        yield _Known(digest(key), admin)
 
 
 def _read_token_file(path: Path) -> Iterator[_Known]:
     for entry in read_entries(path):
-        yield _Known(entry.sha256, _principal(entry.id, entry.name, *entry.roles), _expiry(entry))
+        principal = _principal(entry.id, entry.name, *entry.roles, tenants=entry.tenants)
+        yield _Known(entry.sha256, principal, _expiry(entry))
 
 
 def _expiry(entry: TokenEntry) -> float | None:
@@ -178,11 +188,12 @@ def _fixed_tokens(sources: TokenSources) -> Iterator[_Known]:
     if sources.api_key:
         yield _Known(digest(sources.api_key), _principal("api-key", "[api] api_key", Role.USER))
     if sources.service_token:
-        yield _Known(digest(sources.service_token), _principal("service", "service", Role.SERVICE))
+        service = _principal("service", "service", Role.SERVICE, tenants=(EVERY_TENANT,))
+        yield _Known(digest(sources.service_token), service)
 
 
-def _principal(id_: str, name: str, *roles: Role) -> Principal:
-    return Principal(id_, name, frozenset(roles))
+def _principal(id_: str, name: str, *roles: Role, tenants: tuple[str, ...] = ()) -> Principal:
+    return Principal(id_, name, frozenset(roles), tenants=tenants)
 
 
 def _credential(metadata: Metadata) -> str | None:

@@ -101,6 +101,17 @@ async def test_pause_keeps_the_slot_and_resume_goes_on(loaded: LoadedModel) -> N
     other.handle.cancel()
 
 
+async def test_a_group_that_is_paused_at_once_comes_to_its_end(make: Make) -> None:
+    """Also where it has more sequences than can run together."""
+    engine = (await make(slots=2)).engine
+    recorder = submit(engine, *[sequence(PROMPT, 5, ignore_eos=True) for _ in range(5)])
+    assert recorder.handle is not None
+    recorder.handle.pause()
+    await asyncio.sleep(0.02)
+    recorder.handle.resume()
+    await recorder.until_over()
+
+
 async def test_pause_of_all_and_cancel(loaded: LoadedModel) -> None:
     recorder = endless(loaded.engine)
     assert recorder.handle is not None

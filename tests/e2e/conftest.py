@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.stack import STARTER, Platform, configuration, running
+from tests.e2e.stack import MINILM, STARTER, Platform, configuration, running
 
 MODELS = {
     "penstock-starter": {"path": str(STARTER), "type": "chat", "aliases": ["default"]},
     "org/starter": {"path": str(STARTER), "type": "completion"},
+    "all-minilm-l6-v2": {"path": str(MINILM), "type": "embedding"},
 }
 
 

@@ -19,4 +19,8 @@ PYTHON_SCENARIOS = [
     "strict_tools",
     "refused_schema",
     "disconnect",
+    "embeddings",
+    "embedding_batch",
+    "embedding_errors",
+    "vector_stores",
 ]

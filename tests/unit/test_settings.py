@@ -147,15 +147,23 @@ def test_defaults_work_without_anything() -> None:
     assert made.services.inference.engine == "torch"
 
 
-def test_the_starter_is_served_unless_models_are_named(
+def test_models_that_are_installed_are_served_unless_others_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.settings._STARTER", tmp_path)
-    starter = load(env={}).api.models["penstock-starter"]
+    monkeypatch.setattr("services.settings._MINILM", "some_weights")
+    (tmp_path / "some_weights" / "model").mkdir(parents=True)
+    (tmp_path / "some_weights" / "__init__.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    models = load(env={}).api.models
+    starter, encoder = models["penstock-starter"], models["all-minilm-l6-v2"]
     assert (starter.path, starter.type, starter.aliases) == (tmp_path, "chat", ("default",))
+    assert encoder.path == tmp_path / "some_weights" / "model"
+    assert (encoder.type, encoder.aliases) == ("embedding", ("default-embedding",))
     named = load(env={"PENSTOCK_API_MODELS": '{"mine": {"path": "/m"}}'})
     assert list(named.api.models) == ["mine"]
     monkeypatch.setattr("services.settings._STARTER", tmp_path / "none")
+    monkeypatch.setattr("services.settings._MINILM", "no_such_weights")
     assert load(env={}).api.models == {}
 
 

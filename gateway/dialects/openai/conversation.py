@@ -4,14 +4,12 @@ import base64
 import binascii
 from collections.abc import Sequence
 
-import msgspec
 from penstock.inference.v1 import message_pb2
 
 from gateway.dialects.openai import schema
 from gateway.errors import ProblemError, invalid
+from gateway.raw_json import DEEPEST_JSON, json_object, load_json
 from gateway.validation import missing
-
-_DEEPEST_JSON = 64
 
 _ROLES = {
     "system": message_pb2.ROLE_SYSTEM,
@@ -79,8 +77,8 @@ def _add_calls(
 def _arguments(call: schema.FunctionCall, path: str) -> str:
     # What a model once wrote need not be JSON; but what is, must not be nested without end.
     arguments = call.arguments
-    if arguments.count("[") + arguments.count("{") > _DEEPEST_JSON:
-        _load(arguments.encode(), path)
+    if arguments.count("[") + arguments.count("{") > DEEPEST_JSON:
+        load_json(arguments.encode(), path)
     return arguments
 
 
@@ -180,54 +178,6 @@ def to_tool_choice(
     if all(tool.name != name for tool in tools):
         raise invalid(f"Invalid '{param}': there is no tool named '{name[:64]}'.", param)
     return message_pb2.ToolChoice(mode=message_pb2.ToolChoice.MODE_NAMED, name=name)
-
-
-def json_object(raw: schema.AnyJson, path: str) -> str:
-    """The text of a JSON object that is passed on as it is; empty when it is absent.
-
-    Raises:
-        ProblemError: it is no object, has numbers that nothing can hold, or is nested too deeply.
-    """
-    data = raw_json(raw)
-    if not data:
-        return ""
-    value = _load(data, path)
-    if not isinstance(value, dict):
-        raise invalid(f"Invalid type for '{path}': expected an object.", path, "invalid_type")
-    return data.decode()
-
-
-def raw_json(raw: schema.AnyJson) -> bytes:
-    """The bytes of a field; empty when it is absent."""
-    data = b"" if isinstance(raw, msgspec.UnsetType) else bytes(raw)
-    return b"" if data == b"null" else data
-
-
-def _load(data: bytes, path: str) -> object:
-    try:
-        value: object = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _bad_json(path) from None
-    level: list[object] = [value]
-    for _ in range(_DEEPEST_JSON):
-        level = [item for parent in level for item in _children(parent)]
-        if not level:
-            return value
-    raise _bad_json(path)
-
-
-def _children(value: object) -> Sequence[object]:
-    if isinstance(value, dict):
-        return list(value.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    return value if isinstance(value, list) else ()  # pyright: ignore[reportUnknownVariableType]
-
-
-def _bad_json(path: str) -> ProblemError:
-    return invalid(
-        f"Invalid '{path}': not JSON that can be used (nested over {_DEEPEST_JSON} levels, "
-        "or a number out of range).",
-        path,
-    )
 
 
 def _without_tools(param: str) -> ProblemError:

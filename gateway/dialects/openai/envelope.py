@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 import orjson
 
+from gateway.answers import JSON
 from gateway.context import RequestContext, printable
-from gateway.dialects.dialect import Headers
+from gateway.dialects.dialect import Headers, Refusal
 from gateway.errors import Problem
 from gateway.rate_limits import Allowance
 from gateway.sse import frame
@@ -43,6 +44,7 @@ WORDS: Mapping[str, tuple[str, str | None]] = {
     "BODY_TOO_LARGE": (_REQUEST, None),
     "BODY_TIMEOUT": (_REQUEST, "timeout"),
     "MALFORMED_BODY": (_REQUEST, None),
+    "NOT_JSON": (_REQUEST, None),
 }
 """`type` and `code` of every reason."""
 
@@ -51,8 +53,12 @@ class OpenAIDialect:
     """The edge's view of the dialect. It answers for paths that are nobody's, too."""
 
     def owns(self, path: str) -> bool:
-        """Tells whether a path is under `/v1`."""
-        return path == "/v1" or path.startswith("/v1/")
+        """Tells whether a path is under `/v1`, or Cohere's second rerank."""
+        return path == "/v1" or path.startswith("/v1/") or path == "/v2/rerank"
+
+    def refusal(self, problem: Problem, context: RequestContext) -> Refusal:
+        """Renders a problem as the answer to a request."""
+        return Refusal(problem.status, [JSON, *problem.headers()], self.envelope(problem))
 
     def envelope(self, problem: Problem) -> bytes:
         """Renders `{"error": {message, type, param, code}}`."""

@@ -1,13 +1,16 @@
 """Field paths of the inference service, spelled as the dialect spells them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.dialects.openai import schema
 from gateway.errors import Problem
 
-_CHAT_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
+"""A path of the service, and how the dialect spells it."""
+
+_CHAT_RULES: tuple[Rule, ...] = tuple(
     (re.compile(pattern), spelled)
     for pattern, spelled in (
         (r"^sampling\.stop\[\d+\]$", "stop"),
@@ -46,7 +49,7 @@ def chat_spelling(body: schema.ChatCompletionRequest) -> Spelling:
     if body.functions:
         renamed["tool_choice"] = "function_call"
         renamed["tools"] = "functions"
-    return _Spelling(renamed, "messages")
+    return _Spelling(_CHAT_RULES, renamed, "messages")
 
 
 def completion_spelling(body: schema.CompletionRequest) -> Spelling:
@@ -56,13 +59,21 @@ def completion_spelling(body: schema.CompletionRequest) -> Spelling:
         renamed["model"] = "deployment_id"
     if isinstance(body.prompt, str) or isinstance(body.prompt[0], int):
         renamed["prompt[0]"] = "prompt"
-    return _Spelling(renamed, "prompt")
+    return _Spelling(_CHAT_RULES, renamed, "prompt")
+
+
+def spelling(rules: Sequence[Rule], context_param: str | None = None) -> Spelling:
+    """A spelling by rules, the first that fits; `context_param` is what is named too long."""
+    return _Spelling(rules, {}, context_param)
 
 
 class _Spelling:
     """Respells the field of a problem, and the mention of it in the message."""
 
-    def __init__(self, renamed: dict[str, str], context_param: str) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], renamed: Mapping[str, str], context_param: str | None
+    ) -> None:
+        self._rules = rules
         self._renamed = renamed
         self._context_param = context_param
 
@@ -80,7 +91,7 @@ class _Spelling:
         return replace(problem, param=spelled, message=message)
 
     def _spell(self, param: str) -> str:
-        for pattern, spelled in _CHAT_RULES:
+        for pattern, spelled in self._rules:
             found, count = pattern.subn(spelled, param)
             if count:
                 param = found

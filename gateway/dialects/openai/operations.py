@@ -1,7 +1,9 @@
 """What the dialect serves, for the OpenAPI document."""
 
 from gateway.dialects.openai import answer_schema as answers
+from gateway.dialects.openai import embedding_schema as embeddings
 from gateway.dialects.openai import schema
+from gateway.dialects.openai import vector_store_schema as stores
 from gateway.openapi import Operation
 
 OPERATIONS = (
@@ -20,6 +22,99 @@ OPERATIONS = (
         answers.Completion,
         body=schema.CompletionRequest,
         streams=True,
+    ),
+    Operation(
+        "post",
+        "/v1/embeddings",
+        "Turns texts into vectors.",
+        embeddings.EmbeddingList,
+        body=embeddings.EmbeddingsRequest,
+    ),
+    Operation(
+        "post",
+        "/v1/rerank",
+        "Orders documents by how well they answer a query.",
+        embeddings.Reranking,
+        body=embeddings.RerankRequest,
+    ),
+    Operation(
+        "post",
+        "/v2/rerank",
+        "Orders documents, for clients of Cohere's second version.",
+        embeddings.Reranking,
+        body=embeddings.RerankRequest,
+    ),
+    Operation(
+        "post",
+        "/v1/vector_stores",
+        "Creates a vector store.",
+        stores.VectorStore,
+        body=stores.VectorStoreCreate,
+    ),
+    Operation(
+        "get",
+        "/v1/vector_stores",
+        "Lists vector stores.",
+        stores.VectorStoreList,
+        query=stores.StoreListQuery,
+    ),
+    Operation(
+        "get",
+        "/v1/vector_stores/{vector_store_id}",
+        "Gets a vector store.",
+        stores.VectorStore,
+    ),
+    Operation(
+        "post",
+        "/v1/vector_stores/{vector_store_id}",
+        "Changes a vector store.",
+        stores.VectorStore,
+        body=stores.VectorStoreUpdate,
+    ),
+    Operation(
+        "delete",
+        "/v1/vector_stores/{vector_store_id}",
+        "Deletes a vector store with everything in it.",
+        stores.VectorStoreDeleted,
+    ),
+    Operation(
+        "post",
+        "/v1/vector_stores/{vector_store_id}/search",
+        "Finds passages.",
+        stores.SearchResultsPage,
+        body=stores.VectorStoreSearch,
+    ),
+    Operation(
+        "get",
+        "/v1/vector_stores/{vector_store_id}/files",
+        "Lists the documents of a vector store.",
+        stores.VectorStoreFileList,
+        query=stores.FileListQuery,
+    ),
+    Operation(
+        "post",
+        "/v1/vector_stores/{vector_store_id}/files",
+        "Attaches an uploaded file. Refused so far: there are no uploads.",
+        stores.VectorStoreFile,
+        body=stores.VectorStoreFileCreate,
+    ),
+    Operation(
+        "get",
+        "/v1/vector_stores/{vector_store_id}/files/{file_id}",
+        "Gets a document of a vector store.",
+        stores.VectorStoreFile,
+    ),
+    Operation(
+        "delete",
+        "/v1/vector_stores/{vector_store_id}/files/{file_id}",
+        "Deletes a document of a vector store.",
+        stores.VectorStoreFileDeleted,
+    ),
+    Operation(
+        "get",
+        "/v1/vector_stores/{vector_store_id}/files/{file_id}/content",
+        "Gets the text of a document.",
+        stores.FileContentPage,
     ),
     Operation("get", "/v1/models", "Lists the models that answer.", answers.ModelList),
     Operation("get", "/v1/models/{model}", "Gets a model.", answers.ModelObject),

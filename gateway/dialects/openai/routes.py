@@ -17,7 +17,16 @@ from gateway.dialects.openai import fields, models, schema, translate
 from gateway.dialects.openai.answers import chat_completion, completion
 from gateway.dialects.openai.chat_stream import ChatStream
 from gateway.dialects.openai.completion_stream import CompletionStream
+from gateway.dialects.openai.embedding_routes import Embeddings, Rerank
 from gateway.dialects.openai.envelope import OpenAIDialect
+from gateway.dialects.openai.vector_store_file_routes import OneVectorStoreFile
+from gateway.dialects.openai.vector_store_routes import (
+    OneVectorStore,
+    Retrieval,
+    VectorStoreFiles,
+    VectorStores,
+    VectorStoreSearches,
+)
 from gateway.errors import Problem, ProblemError
 from gateway.generations import Generations
 from gateway.guard import Guard
@@ -33,11 +42,21 @@ def routes(
 ) -> Sequence[BaseRoute]:
     """The routes of the dialect."""
     generations = Generations(settings, clients)
+    retrieval = Retrieval(settings, clients)
+    store = "/v1/vector_stores/{store_id}"
     return [
         Route(path, guard.protect(endpoint, dialect), methods=methods)
         for path, endpoint, methods in (
             ("/v1/chat/completions", ChatCompletions(settings, generations), ["POST"]),
             ("/v1/completions", Completions(settings, generations), ["POST"]),
+            ("/v1/embeddings", Embeddings(settings, clients), ["POST"]),
+            ("/v1/rerank", Rerank(settings, clients, "1"), ["POST"]),
+            ("/v2/rerank", Rerank(settings, clients, "2"), ["POST"]),
+            (f"{store}/search", VectorStoreSearches(retrieval), ["POST"]),
+            (f"{store}/files", VectorStoreFiles(retrieval), ["GET", "POST"]),
+            (f"{store}/files/{{file_id:path}}", OneVectorStoreFile(retrieval), ["GET", "DELETE"]),
+            (store, OneVectorStore(retrieval), ["GET", "POST", "DELETE"]),
+            ("/v1/vector_stores", VectorStores(retrieval), ["GET", "POST"]),
             ("/v1/models", ModelList(clients), ["GET"]),
             ("/v1/models/{model_id:path}", OneModel(clients), ["GET", "DELETE"]),
         )

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.raw_json import AnyJson
+
 INT32_MAX = 2**31 - 1
 
 _MOST_TOKENS = 2**20
@@ -27,9 +29,6 @@ Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Stop = str | Annotated[list[str], Meta(max_length=4)]
 StopTokenIds = Annotated[list[TokenId], Meta(max_length=64)]
 LogitBias = Annotated[dict[str, Bias], Meta(max_length=1024)]
-AnyJson = msgspec.Raw | msgspec.UnsetType
-"""Passed on as it is, or ignored: never decoded with the rest."""
-
 TokenIds = Annotated[list[TokenId], Meta(min_length=1, max_length=_MOST_TOKENS)]
 Labels = Annotated[dict[Text64, Text512], Meta(max_length=16)]
 

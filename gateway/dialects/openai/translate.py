@@ -4,14 +4,9 @@ from penstock.inference.v1 import inference_service_pb2 as inference_pb2
 from penstock.inference.v1 import sampling_pb2
 
 from gateway.dialects.openai import schema
-from gateway.dialects.openai.conversation import (
-    json_object,
-    raw_json,
-    to_messages,
-    to_tool_choice,
-    to_tools,
-)
-from gateway.errors import invalid
+from gateway.dialects.openai.conversation import to_messages, to_tool_choice, to_tools
+from gateway.errors import ProblemError, invalid
+from gateway.raw_json import json_object, raw_json
 from gateway.validation import missing
 
 _DEFAULT_COMPLETION_TOKENS = 16
@@ -92,6 +87,16 @@ def wants_usage(body: schema.SamplingFields) -> bool:
     return body.stream_options is not None and bool(body.stream_options.include_usage)
 
 
+def unsupported(param: str, why: str) -> ProblemError:
+    """Makes the error for a field that can't be honoured."""
+    return invalid(
+        f"Unsupported parameter: '{param}' is not supported here: {why}.",
+        param,
+        "unsupported_parameter",
+        "UNSUPPORTED_PARAMETER",
+    )
+
+
 def _check_stream(body: schema.SamplingFields) -> None:
     if body.stream_options is not None and not body.stream:
         raise invalid(
@@ -102,20 +107,11 @@ def _check_stream(body: schema.SamplingFields) -> None:
 
 def _refuse_unsupported(body: schema.ChatCompletionRequest) -> None:
     if body.modalities is not None and body.modalities != ["text"]:
-        raise _unsupported("modalities", "the output is text only")
+        raise unsupported("modalities", "the output is text only")
     if raw_json(body.audio):
-        raise _unsupported("audio", "the output is text only")
+        raise unsupported("audio", "the output is text only")
     if raw_json(body.web_search_options):
-        raise _unsupported("web_search_options", "there is no web search")
-
-
-def _unsupported(param: str, why: str) -> Exception:
-    return invalid(
-        f"Unsupported parameter: '{param}' is not supported here: {why}.",
-        param,
-        "unsupported_parameter",
-        "UNSUPPORTED_PARAMETER",
-    )
+        raise unsupported("web_search_options", "there is no web search")
 
 
 def _sampling(body: schema.SamplingFields) -> sampling_pb2.Sampling:

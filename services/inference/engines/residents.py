@@ -2,7 +2,9 @@
 
 Of those that wait, higher priorities go first; within a priority, groups that are admitted already
 (their sequences had to wait for a row, or give it back) before those of the line. Nobody overtakes
-the first that does not fit. A group of higher priority takes rows away from lower ones.
+the first that does not fit. A group takes rows away from lower priorities, and from paused groups
+of its own: those come back, in their order of admission, when they are resumed. Paused groups take
+nothing.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -159,20 +161,17 @@ class Residents:
         return not waiting
 
     def _room(self, new: Sequence[SequenceState]) -> bool:
-        """Whether these find rows, if need be by taking those of lower priorities."""
+        """Whether these find rows, if need be by taking others': those of lower priorities, and
+        of their own those that nobody reads."""
         rest = dict(self.running)
         victims: list[SequenceState] = []
         priority = new[0].group.request.priority.value
-        lower = [
-            sequence
-            for sequence in self._preemptible()
-            if sequence.group.request.priority.value < priority
-        ]
-        lower.sort(key=_rank, reverse=True)
+        yielding = [s for s in self._preemptible() if _yields(s, priority)]
+        yielding.sort(key=_rank, reverse=True)
         while not self._fit([*rest.values(), *new]):
-            if not lower:
+            if not yielding:
                 return False
-            victim = lower.pop()
+            victim = yielding.pop()
             del rest[victim.key]
             victims.append(victim)
         for victim in victims:
@@ -212,6 +211,12 @@ def _need(sequences: Collection[SequenceState]) -> int:
         ),
         default=0,
     )
+
+
+def _yields(sequence: SequenceState, priority: int) -> bool:
+    """Whether it gives its row to one of this priority that waits."""
+    own = sequence.group.request.priority.value
+    return own < priority or (own == priority and sequence.group.paused)
 
 
 def _rank(sequence: SequenceState) -> tuple[int, bool, int, int]:

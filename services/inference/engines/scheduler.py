@@ -114,8 +114,8 @@ class Scheduler:
         self._end_sequence(group.sequences[index], now)
 
     def pause(self, group: GroupState) -> None:
-        """Leaves a group's sequences out of the next steps; they keep their rows unless others
-        need them."""
+        """Leaves a group's sequences out of the next steps; they keep their rows unless others of
+        its priority or a higher one need them. What waits of it goes on waiting."""
         group.paused = True
         if self._sequences > len(self._residents.running):  # others may take the rows now
             self._changed = True

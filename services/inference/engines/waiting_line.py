@@ -10,8 +10,9 @@ from services.inference.engines.sequences import GroupState
 class WaitingLine:
     """Groups by priority; within one, principals in turn; within a principal, first come first.
 
-    The head of a priority stays the head until it is taken or removed: so a large group can wait
-    for its rows without being overtaken for ever.
+    The head of a priority stays the head until it is taken, removed or paused: so a large group can
+    wait for its rows without being overtaken for ever. Paused groups keep their places, and let
+    others by.
     """
 
     def __init__(self) -> None:
@@ -35,9 +36,8 @@ class WaitingLine:
 
     def head(self, priority: Priority) -> GroupState | None:
         """The group of a priority that is to be served next."""
-        for groups in self._lines[priority].values():
-            return groups[0]
-        return None
+        waiting = (group for groups in self._lines[priority].values() for group in groups)
+        return next((group for group in waiting if not group.paused), None)
 
     def take(self, priority: Priority) -> GroupState:
         """Takes the head out; its principal's next group comes after the other principals'."""

@@ -5,6 +5,7 @@ import OpenAI from "openai";
 const [scenario, url, key] = process.argv.slice(2);
 const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 });
 const model = "penstock-starter";
+const embedder = "all-minilm-l6-v2";
 const hello = [{ role: "user", content: "Hello!" }];
 const story = [{ role: "user", content: "Tell me a story" }];
 
@@ -70,6 +71,42 @@ const scenarios = {
     for await (const _ of stream) break;
     stream.controller.abort();
     assert((await client.chat.completions.create({ model, messages: hello, max_tokens: 2 })).choices.length);
+  },
+  async embeddings() {
+    const input = ["The sky on Mars is red.", "The sea is deep."];
+    const answer = await client.embeddings.create({ model: embedder, input }); // asks for base64, and decodes it
+    const numbers = await client.embeddings.create({ model: embedder, input, encoding_format: "float" });
+    assert.deepEqual(answer.data.map((item) => item.index), [0, 1]);
+    for (const [i, item] of answer.data.entries()) {
+      assert.equal(item.embedding.length, 384);
+      assert(Math.abs(Math.hypot(...item.embedding) - 1) < 1e-3);
+      item.embedding.forEach((value, j) => assert(Math.abs(value - numbers.data[i].embedding[j]) < 1e-6));
+    }
+    assert.equal(answer.usage.prompt_tokens, answer.usage.total_tokens);
+    const raw = await client.embeddings.create({ model: embedder, input, encoding_format: "base64" });
+    assert.equal(typeof raw.data[0].embedding, "string");
+    await assert.rejects(
+      client.embeddings.create({ model: embedder, input: ["a", ""] }),
+      (error) => error instanceof OpenAI.BadRequestError && error.param === "input[1]",
+    );
+    await assert.rejects(
+      client.embeddings.create({ model: embedder, input, dimensions: 0 }),
+      (error) => error instanceof OpenAI.BadRequestError && error.param === "dimensions",
+    );
+  },
+  async vectorStores() {
+    const stores = client.vectorStores;
+    const made = await stores.create({ name: "node", metadata: { team: "a" } });
+    assert.equal(made.object, "vector_store");
+    assert.equal((await stores.retrieve(made.id)).name, "node");
+    assert.equal((await stores.update(made.id, { name: "node 2" })).name, "node 2");
+    const ids = [];
+    for await (const store of stores.list({ limit: 1 })) ids.push(store.id);
+    assert(ids.includes(made.id));
+    assert.deepEqual((await stores.search(made.id, { query: ["anything", "else"] })).data, []);
+    assert.deepEqual((await stores.files.list(made.id)).data, []);
+    assert.equal((await stores.delete(made.id)).deleted, true);
+    await assert.rejects(stores.retrieve(made.id), OpenAI.NotFoundError);
   },
 };
 

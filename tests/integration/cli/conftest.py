@@ -28,6 +28,7 @@ class Penstock:
         return [
             *("--data-dir", str(self.data_dir)),
             *("--model-address", self.address, "--inference-address", self.address),
+            *("--retrieval-address", self.address),
         ]
 
     def __call__(self, *words: str, text: str | None = None) -> Result:

@@ -14,6 +14,8 @@ from typing import Any
 from google.protobuf import empty_pb2
 from penstock.inference.v1 import event_pb2, inference_service_pb2_grpc, usage_pb2
 from penstock.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
+from penstock.retrieval.v1 import retrieval_service_pb2_grpc
+from retrieval_standin import Retrieval
 
 from services.errors import (
     AlreadyExists,
@@ -243,6 +245,10 @@ async def main(events: Path) -> None:
             Registration(
                 inference_service_pb2_grpc.add_InferenceServiceServicer_to_server,
                 Inference(events),
+            ),
+            Registration(
+                retrieval_service_pb2_grpc.add_RetrievalServiceServicer_to_server,
+                Retrieval(events),
             ),
         ],
         authenticator=Everybody(),

@@ -259,6 +259,24 @@ def test_keys(penstock: Penstock) -> None:
     assert penstock("keys", "create", "x", "--role", "service").exit_code == 2
 
 
+def test_keys_of_tenants_and_of_users_of_gel(penstock: Penstock) -> None:
+    made = penstock.json("keys", "create", "a", "--tenant", "acme", "--tenant", "*")
+    assert made["tenants"] == ["acme", "*"]
+    shown = penstock("keys", "create", "b", "--gel-user", "alice")
+    assert "alice" in shown.stdout
+    listed = penstock("keys", "list")
+    assert "acme, *" in listed.stdout
+    assert "alice" in listed.stdout
+    found = {key["name"]: key for key in penstock.json("keys", "list")}
+    assert found["b"]["tenants"] == ["default"]
+    assert found["b"]["gel_user"] == "alice"
+    assert found["a"]["gel_user"] is None
+    for option, value in (("--tenant", "a/b"), ("--tenant", ""), ("--gel-user", "a:b")):
+        refused = penstock("keys", "create", "c", option, value)
+        assert refused.exit_code == 2
+        assert "Take up to" in refused.stderr
+
+
 def test_a_broken_token_file_is_said_so(penstock: Penstock) -> None:
     (penstock.data_dir / "tokens.json").write_text("nonsense")
     result = penstock("keys", "list")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 import uvicorn
@@ -14,7 +15,10 @@ from gateway.__main__ import listen
 from gateway.app import build
 from gateway.clients import Clients
 from gateway.settings import ApiSettings, Settings
+from tests.integration.gateway import embedding_peer, retrieval_peer
 from tests.integration.gateway.edge_backend import Backend
+from tests.integration.gateway.embedding_peer import EmbeddingPeer
+from tests.integration.gateway.retrieval_peer import RetrievalPeer
 
 TOKEN = "sk-test"
 
@@ -26,10 +30,20 @@ class _Server(uvicorn.Server):
 
 
 @dataclass
+class Vectors:
+    """The services of vectors, on one address."""
+
+    address: str
+    embedding: EmbeddingPeer
+    retrieval: RetrievalPeer
+
+
+@dataclass
 class Edge:
     """A live edge on a real socket, before a live backend."""
 
     backend: Backend
+    vectors: Vectors
     clients: Clients
     server: uvicorn.Server
     host: str
@@ -37,10 +51,11 @@ class Edge:
     http: httpx.AsyncClient
 
 
-def settings_for(backend: Backend, data_dir: Path, **changes: object) -> Settings:
+def settings_for(backend: Backend, vectors: Vectors, data_dir: Path, **changes: object) -> Settings:
     api = ApiSettings(**changes.pop("api", {}))  # type: ignore[arg-type]
-    services = ("model", "inference", "image")
-    addresses = dict.fromkeys(services, backend.address) | {"image": "127.0.0.1:1"}
+    addresses = dict.fromkeys(("model", "inference"), backend.address)
+    addresses |= dict.fromkeys(("embedding", "retrieval"), vectors.address)
+    addresses |= {"image": "127.0.0.1:1"}
     return Settings(api=api, api_tokens=(TOKEN,), data_dir=data_dir, addresses=addresses, **changes)  # type: ignore[arg-type]
 
 
@@ -53,6 +68,18 @@ async def backend() -> AsyncIterator[Backend]:
 
 
 @pytest.fixture
+async def vectors() -> AsyncIterator[Vectors]:
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    embedding, retrieval = EmbeddingPeer(), RetrievalPeer()
+    embedding_peer.serve(embedding, server)
+    retrieval_peer.serve(retrieval, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield Vectors(f"127.0.0.1:{port}", embedding, retrieval)
+    await server.stop(None)
+
+
+@pytest.fixture
 def edge_changes() -> dict[str, object]:
     """Settings that a test wants otherwise; override it."""
     return {}
@@ -60,9 +87,9 @@ def edge_changes() -> dict[str, object]:
 
 @pytest.fixture
 async def edge(
-    backend: Backend, tmp_path: Path, edge_changes: dict[str, object]
+    backend: Backend, vectors: Vectors, tmp_path: Path, edge_changes: dict[str, object]
 ) -> AsyncIterator[Edge]:
-    settings = settings_for(backend, tmp_path, **edge_changes)
+    settings = settings_for(backend, vectors, tmp_path, **edge_changes)
     clients = Clients(settings)
     listener = listen("127.0.0.1", 0)
     host, port = listener.getsockname()
@@ -83,6 +110,6 @@ async def edge(
     async with httpx.AsyncClient(
         base_url=f"http://{host}:{port}", headers=headers, timeout=10
     ) as http:
-        yield Edge(backend, clients, server, host, port, http)
+        yield Edge(backend, vectors, clients, server, host, port, http)
     server.should_exit = True
     await task

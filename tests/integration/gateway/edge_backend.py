@@ -31,6 +31,9 @@ USAGE = usage_pb2.Usage(prompt_tokens=20, completion_tokens=9, total_tokens=29)
 
 CODES = {
     "MODEL_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "INVALID_ARGUMENT": grpc.StatusCode.INVALID_ARGUMENT,
+    "CONFLICT": grpc.StatusCode.ABORTED,
     "UNSUPPORTED_PARAMETER": grpc.StatusCode.INVALID_ARGUMENT,
     "CONTEXT_LENGTH_EXCEEDED": grpc.StatusCode.OUT_OF_RANGE,
     "QUEUE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,

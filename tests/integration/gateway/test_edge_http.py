@@ -219,6 +219,7 @@ async def test_preflight(edge: Edge) -> None:
     assert answer.headers["access-control-allow-methods"] == "GET, POST, PUT, DELETE, OPTIONS"
     allowed = answer.headers["access-control-allow-headers"]
     assert "X-Request-Id" in allowed
+    assert "OpenAI-Beta" in allowed
     assert allowed.endswith("x-stainless-os")
     plain = await edge.http.get("/v1/models", headers={"origin": "https://a.example"})
     assert plain.headers["access-control-allow-origin"] == "*"
@@ -269,13 +270,28 @@ async def test_openapi_describes_what_is_served(edge: Edge) -> None:
         "/health",
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v2/rerank",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/vector_stores",
+        "/v1/vector_stores/{vector_store_id}",
+        "/v1/vector_stores/{vector_store_id}/search",
+        "/v1/vector_stores/{vector_store_id}/files",
+        "/v1/vector_stores/{vector_store_id}/files/{file_id}",
+        "/v1/vector_stores/{vector_store_id}/files/{file_id}/content",
+        "/branch/{branch}/ai/embeddings",
+        "/branch/{branch}/ai/rag",
     }
     schemas = document["components"]["schemas"]
     references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
     assert references <= set(schemas)
     assert schemas["ChatCompletionRequest"]["required"] == ["messages"]
+    listing = document["paths"]["/v1/vector_stores/{vector_store_id}/files"]["get"]
+    places = {parameter["name"]: parameter["in"] for parameter in listing["parameters"]}
+    assert places.pop("vector_store_id") == "path"
+    assert places == dict.fromkeys(("limit", "order", "after", "before", "filter"), "query")
 
 
 class TestSmallBodies:

@@ -12,11 +12,12 @@ from penstock.inference.v1.inference_service_pb2_grpc import (
 
 from services.inference.engines.echo_engine import EchoSettings
 from services.inference.generation import Generator
-from services.inference.registry import Known, ModelKind, Registry
+from services.inference.registry import Registry
 from services.inference.servicer import InferenceServicer
 from services.inference.step_servicer import StepServicer, add_step_service
 from services.rpc.server import Registration, Server, ServerSettings
 from services.rpc.tokens import TokenSources, TokenStore
+from services.serving.models import Known, ModelKind
 from tests.integration.inference.inference_platform import Platform, served
 
 

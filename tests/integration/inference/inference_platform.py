@@ -9,8 +9,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services.inference.engine import Engine, ModelSpec
 from services.inference.engines.echo_engine import EchoLoader, EchoSettings
-from services.inference.registry import ModelKind, ModelSettings, Registry, ServedModel
+from services.inference.registry import Registry, ServedModel
 from services.rpc.server import Server
+from services.serving.models import ModelKind, ModelSettings
 
 USER = (("authorization", "Bearer user-token"),)
 

@@ -23,10 +23,11 @@ from services.inference.engines.hf_text import HFText
 from services.inference.engines.torch_loader import TorchLoader
 from services.inference.engines.torch_settings import TorchSettings
 from services.inference.generation import Generator
-from services.inference.registry import Known, ModelKind, ModelSettings, Registry, ServedModel
+from services.inference.registry import Registry, ServedModel
 from services.inference.servicer import InferenceServicer
 from services.rpc.server import Registration, Server, ServerSettings
 from services.rpc.tokens import TokenSources, TokenStore
+from services.serving.models import Known, ModelKind, ModelSettings
 from tests.integration.inference.inference_platform import USER
 from tests.unit.inference.family_templates import END
 from tests.unit.inference.family_tokenizers import family_tokenizer

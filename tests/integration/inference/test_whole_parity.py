@@ -17,7 +17,7 @@ from gateway.dialects.openai.answers import chat_completion, completion
 from gateway.dialects.openai.envelope import error_body
 from gateway.dialects.openai.fields import chat_spelling, completion_spelling
 from gateway.errors import from_rpc_error
-from gateway.settings import ApiSettings, Settings
+from gateway.settings import SERVICE_PORTS, ApiSettings, Settings
 from tests.integration.inference.inference_platform import USER, Platform
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"x": [1]}}\n</tool_call>'
@@ -26,7 +26,7 @@ TOOLS = [{"type": "function", "function": {"name": "f"}}]
 
 @pytest.fixture
 async def http(platform: Platform, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    addresses = dict.fromkeys(("model", "inference", "image"), platform.server.address)
+    addresses = dict.fromkeys(SERVICE_PORTS, platform.server.address)
     settings = Settings(
         api=ApiSettings(), api_tokens=("user-token",), data_dir=tmp_path, addresses=addresses
     )

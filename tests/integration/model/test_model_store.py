@@ -18,8 +18,9 @@ from sqlalchemy import text
 
 from services.errors import AlreadyExists, Unavailable
 from services.model.records import Entry, ModelConfig, ModelKind, Revision
-from services.model.stores.sql import SqlStore, create_engine
+from services.model.stores.sql import SqlStore
 from services.model.stores.tables import METADATA, VERSION_TABLE
+from services.sql.engine import create_engine
 
 NOW = datetime(2026, 1, 1, 12, 30, 1, 234567, tzinfo=UTC)
 
@@ -55,7 +56,7 @@ async def test_what_is_put_comes_back(store):
 
 
 async def test_migrations_make_the_schema_that_the_tables_say(database_url, store):
-    engine = create_engine(database_url)
+    engine = create_engine(database_url, owner="The catalogue", file="model.db")
 
     def differences(connection):
         context = MigrationContext.configure(
@@ -195,7 +196,7 @@ async def test_a_database_that_breaks_meanwhile_and_comes_back(postgres, store, 
         pytest.skip("only servers come and go")
     async with store.writing() as tx:
         await tx.put(entry("a"))
-    engine = create_engine(database_url)
+    engine = create_engine(database_url, owner="The catalogue", file="model.db")
     async with engine.connect() as connection:
         await connection.execute(
             text(
@@ -209,7 +210,7 @@ async def test_a_database_that_breaks_meanwhile_and_comes_back(postgres, store, 
 
 
 async def test_a_schema_of_a_later_release_is_refused(database_url, store):
-    engine = create_engine(database_url)
+    engine = create_engine(database_url, owner="The catalogue", file="model.db")
     async with engine.begin() as connection:
         await connection.execution_options(penstock_write=True)
         await connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))

@@ -107,6 +107,12 @@ def test_children_get_what_the_command_line_says(tmp_path, monkeypatch) -> None:
     environment = plan.environment
     assert environment["PENSTOCK_API_ADDRESS"] == "0.0.0.0:0"
     assert environment["PENSTOCK_SERVICES_INFERENCE_ENGINE"] == "echo"
+    assert environment["PENSTOCK_SERVICES_EMBEDDING_ENGINE"] == "echo"
+    assert chosen.services.embedding.engine == "echo"
+    other = Wish(engine="openvino")  # which makes no vectors
+    environment = make_plan([EDGE], settings(), other, "token").environment
+    assert "PENSTOCK_SERVICES_EMBEDDING_ENGINE" not in environment
+    environment = plan.environment
     assert environment["PENSTOCK_LOG_LEVEL"] == "debug"
     assert environment["PENSTOCK_SERVICE_TOKEN"] == "token"
     assert environment["SOMETHING_ELSE"] == "inherited"

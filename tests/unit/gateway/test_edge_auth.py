@@ -118,3 +118,42 @@ def test_no_token_at_all_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert "No token is configured" in caplog.text
     with pytest.raises(ProblemError):
         store.authenticate("Bearer x")
+
+
+def test_tenants_and_users_of_gel(tmp_path: Path) -> None:
+    write(
+        tmp_path / "tokens.json",
+        entry("plain"),
+        entry("some", id="t2", tenants=["acme", "beta"], gel_user="alice"),
+        entry("all", id="t3", tenants=["*"]),
+    )
+    (tmp_path / "admin-key").write_text("boss\n")
+    store = authenticator(tmp_path)
+
+    def enters(token: str, tenant: str) -> bool:
+        return store.authenticate(f"Bearer {token}")[0].may_enter(tenant)
+
+    assert [enters("plain", t) for t in ("default", "acme", "*")] == [True, False, False]
+    assert [enters("some", t) for t in ("default", "acme", "beta")] == [False, True, True]
+    for everywhere in ("all", "boss", "service"):
+        assert enters(everywhere, "acme")
+        assert enters(everywhere, "default")
+    assert enters("one", "default")
+    assert not enters("one", "acme")
+    assert store.tokens.names_tenant("beta")
+    assert not store.tokens.names_tenant("*")
+    assert store.identify("some").gel_user == "alice"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"tenants": "acme"}, {"gel_user": 5}, {"gel_user": "a", "scram": "x"}],
+)
+def test_fields_of_a_token_that_are_broken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fields: dict[str, object]
+) -> None:
+    write(tmp_path / "tokens.json", entry("secret", **fields))
+    store = authenticator(tmp_path)
+    assert "broken" in caplog.text
+    with pytest.raises(ProblemError):
+        store.authenticate("Bearer secret")

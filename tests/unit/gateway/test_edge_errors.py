@@ -19,7 +19,14 @@ REASONS = {
     name.removeprefix("ERROR_REASON_")
     for name in error_reason_pb2.ErrorReason.keys()  # noqa: SIM118
 }
-OWN = {"METHOD_NOT_ALLOWED", "UNKNOWN_URL", "BODY_TOO_LARGE", "BODY_TIMEOUT", "MALFORMED_BODY"}
+OWN = {
+    "METHOD_NOT_ALLOWED",
+    "UNKNOWN_URL",
+    "BODY_TOO_LARGE",
+    "BODY_TIMEOUT",
+    "MALFORMED_BODY",
+    "NOT_JSON",
+}
 
 CONTRACT = {
     # reason: HTTP, type, code
@@ -47,6 +54,7 @@ CONTRACT = {
     "UNKNOWN_URL": (404, "invalid_request_error", "unknown_url"),
     "BODY_TOO_LARGE": (413, "invalid_request_error", None),
     "MALFORMED_BODY": (400, "invalid_request_error", None),
+    "NOT_JSON": (400, "invalid_request_error", None),
 }
 
 

@@ -19,7 +19,8 @@ from services.inference.engine import (
 )
 from services.inference.engines.echo_engine import CAPABILITIES
 from services.inference.engines.echo_text import VOCABULARY_SIZE, EchoText
-from services.inference.registry import Known, ModelKind, ModelSettings, Registry, ServedModel
+from services.inference.registry import Registry, ServedModel
+from services.serving.models import Known, ModelKind, ModelSettings
 
 
 class ScriptedEngine:

@@ -2,24 +2,65 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.errors import FailedPrecondition, ModelNotReady, Unavailable
-from services.inference.catalogue import Changed, Deleted, Snapshot, WantedModel
+from services.inference.attached import Adapters
+from services.inference.engine import LoadedModel
+from services.inference.engines.echo_text import EchoText
+from services.inference.registry import ServedModel
+from services.serving.catalogue import Changed, Deleted, LoadKey, Snapshot, WantedModel
+from services.serving.models import ModelKind
 from tests.unit.inference.scripted_engine import ScriptedEngine
-from tests.unit.inference.test_deployments import (
-    DRAINING,
-    FAILED,
-    LOADING,
-    READY,
-    World,
-    running,
-    wanted,
-)
+from tests.unit.serving import world as worlds
+from tests.unit.serving.world import DRAINING, FAILED, LOADING, READY, wanted
+
+
+class Loader(worlds.Loader):
+    """Loads scripted engines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engines: dict[str, ScriptedEngine] = {}
+        self.refusals: dict[str, Exception] = {}
+        """What adapters are told, by revision of their base."""
+
+    def make(self, wanted: WantedModel) -> ServedModel:
+        revision = wanted.load.revision
+        engine = self.engines[revision] = ScriptedEngine()
+        engine.refusal = self.refusals.get(revision)
+        loaded = LoadedModel(engine, EchoText())
+        return ServedModel(wanted.id, wanted.kind, revision, loaded)
+
+
+class NamedFolders(Adapters):
+    """Knows adapters by their source."""
+
+    async def folder(self, wanted: WantedModel) -> Path | None:
+        await asyncio.sleep(0)
+        return Path(wanted.load.source) if "adapter" in wanted.load.source else None
+
+
+class World(worlds.World):
+    """A world with adapters."""
+
+    loader: Loader
+
+    def __init__(self) -> None:
+        super().__init__(Loader(), NamedFolders("torch"))
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[World]:
+    world = World()
+    async with worlds.running(world):
+        yield world
 
 
 def adapter(id: str = "a", revision: int = 1, base: str = "m", **key: Any) -> WantedModel:
@@ -233,3 +274,37 @@ async def test_random_histories_end_where_the_last_word_says(seed: int) -> None:
         assert world.registry.resolve("m").adapters == 2
     assert not leaves(bases)
     assert not leaves([one for base in bases for one in base.attached])
+
+
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("engine", ["one", "echo"])
+@pytest.mark.parametrize(
+    ("base", "files", "expected"),
+    [
+        ("m", ADAPTER, True),
+        ("m", ADAPTER[:1], True),  # broken, but nothing else
+        ("", ADAPTER, False),
+        ("m", (*ADAPTER, "model.safetensors"), False),
+        ("m", (*ADAPTER, "model.safetensors.index.json"), False),
+        ("m", ("config.json", "model.safetensors"), False),
+        ("m", (), False),
+    ],
+)
+async def test_an_adapter_is_told_by_its_folder(
+    engine: str, base: str, files: tuple[str, ...], expected: bool, tmp_path: Path
+) -> None:
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    key = LoadKey("u", "models/a/revisions/1", str(tmp_path), base=base)
+    found = await Adapters(engine).folder(WantedModel("a", ModelKind.CHAT, key))
+    assert found == (tmp_path if expected else None)
+
+
+async def test_an_adapter_whose_folder_is_gone_is_an_error_but_for_echoes() -> None:
+    key = LoadKey("u", "models/a/revisions/1", "/no/such/folder", base="m")
+    model = WantedModel("a", ModelKind.CHAT, key)
+    with pytest.raises(FailedPrecondition, match="does not exist"):
+        await Adapters("one").folder(model)
+    assert await Adapters("echo").folder(model) is None

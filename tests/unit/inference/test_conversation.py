@@ -8,9 +8,10 @@ from services.errors import InvalidArgument
 from services.inference.conversation import prompt_ids, render
 from services.inference.engine import LoadedModel
 from services.inference.engines.hf_text import HFText
-from services.inference.registry import ModelKind, ModelSettings, ServedModel
+from services.inference.registry import ServedModel
 from services.inference.requests import Message, Speaker, Tool
 from services.inference.requests import ToolCall as Call
+from services.serving.models import ModelKind, ModelSettings
 from tests.unit.inference.family_templates import TEMPLATES
 from tests.unit.inference.family_tokenizers import family_tokenizer
 from tests.unit.inference.scripted_engine import ScriptedEngine

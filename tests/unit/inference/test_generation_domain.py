@@ -40,7 +40,6 @@ from services.inference.events import (
     ToolDelta,
 )
 from services.inference.generation import Generator
-from services.inference.registry import ModelKind, ModelSettings
 from services.inference.requests import (
     Caller,
     ChatRequest,
@@ -56,6 +55,7 @@ from services.inference.requests import (
     ToolChoice,
     ToolMode,
 )
+from services.serving.models import ModelKind, ModelSettings
 from tests.unit.inference.scripted_engine import ScriptedEngine, registry_of
 
 HELLO = (Message(Speaker.USER, ("hello",)),)

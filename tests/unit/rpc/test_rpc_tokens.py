@@ -239,3 +239,72 @@ def test_roles_hold_lesser_ones(role: Role, held: set[Role]) -> None:
         else:
             with pytest.raises(PermissionDenied, match=each.value):
                 principal.require([each])
+
+
+def test_tenants(tmp_path: Path) -> None:
+    file = TokenFile(tmp_path / "tokens.json")
+    _, plain = file.create("plain", [Role.ADMIN])
+    _, some = file.create("some", [Role.USER], tenants=["acme", "b c", "acme"])
+    _, every = file.create("every", [Role.USER], tenants=["*"])
+    admin, _ = ensure_admin_key(tmp_path)
+    store = TokenStore(
+        TokenSources(
+            api_tokens=("one",),
+            service_token="service",
+            admin_key_file=tmp_path / "admin-key",
+            token_file=tmp_path / "tokens.json",
+        )
+    )
+    assert {key: store.authenticate(bearer(key)).tenants for key in (plain, some, "one")} == {
+        plain: ("default",),
+        some: ("acme", "b c"),
+        "one": ("default",),
+    }
+    for key in (every, admin, "service"):
+        assert store.authenticate(bearer(key)).may_enter("acme")
+        assert store.authenticate(bearer(key)).may_enter("default")
+    principal = store.authenticate(bearer(some))
+    assert [principal.may_enter(t) for t in ("acme", "default", "*")] == [True, False, False]
+    assert json.loads((tmp_path / "tokens.json").read_text())["tokens"][1]["tenants"] == [
+        "acme",
+        "b c",
+    ]
+    assert Principal("i", "n", frozenset({Role.USER})).tenants == ("default",)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\n", "x" * 129])
+def test_names_that_no_tenant_has(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "tokens.json"
+    with pytest.raises(ValueError, match="tenant"):
+        TokenFile(path).create("a", [Role.USER], tenants=[name])
+    item = {"sha256": "0" * 64, "roles": ["user"], "tenants": [name]}
+    path.write_text(json.dumps({"tokens": [item]}))
+    with pytest.raises(TokenFileError, match="'tenants'"):
+        TokenFile(path).list()
+
+
+@pytest.mark.parametrize("tenants", ["acme", 5, {"a": 1}, [5]])
+def test_tenants_are_a_list_of_names(tmp_path: Path, tenants: object) -> None:
+    path = tmp_path / "tokens.json"
+    item = {"sha256": "0" * 64, "roles": ["user"], "tenants": tenants}
+    path.write_text(json.dumps({"tokens": [item]}))
+    with pytest.raises(TokenFileError, match="'tenants'"):
+        TokenFile(path).list()
+
+
+def test_a_user_of_gel_has_a_verifier(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    entry, secret = TokenFile(path).create("a", [Role.USER], gel_user="alice")
+    assert TokenFile(path).list() == [entry]
+    assert entry.scram.startswith("SCRAM-SHA-256$4096:")
+    assert secret not in path.read_text()
+    assert entry.scram not in repr(entry)
+    again, _ = TokenFile(path).create("b", [Role.USER], gel_user="alice")
+    salt = entry.scram.partition(":")[2].partition("$")[0]
+    assert again.scram.startswith(f"SCRAM-SHA-256$4096:{salt}$")
+    assert again.scram != entry.scram
+    other, _ = TokenFile(path).create("c", [Role.USER], gel_user="bob")
+    assert salt not in other.scram
+    for name in ("a:b", "a b", "x" * 65, "größe"):
+        with pytest.raises(ValueError, match="user of Gel"):
+            TokenFile(path).create("d", [Role.USER], gel_user=name)

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that `services.model.stores.migrate` opened."""
+"""Runs migrations on the connection that `services.sql.migrations` was given."""
 
 from alembic import context
 

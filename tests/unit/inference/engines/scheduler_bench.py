@@ -1,6 +1,6 @@
 """A scheduler with a symbolic memory under it, stepped by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from services.inference.engine import (
@@ -18,7 +18,7 @@ from services.inference.engines.admission import Limits
 from services.inference.engines.kv_pool import KvPool
 from services.inference.engines.scheduler import Scheduler
 from services.inference.engines.sequences import GroupState, Stage
-from services.inference.engines.steps import LEAST_PREFILL, Phase, Span
+from services.inference.engines.steps import LEAST_PREFILL, Batch, Phase, Span
 from tests.unit.inference.engines.symbolic_memory import SymbolicMemory, next_token
 
 EOS = 0
@@ -108,9 +108,11 @@ class Bench:
         self.heard[state] = []
         return state
 
-    def step(self, token: int | None = None) -> list[tuple[Phase, list[int]]]:
+    def step(
+        self, token: int | None = None, between: Callable[[], object] | None = None
+    ) -> list[tuple[Phase, list[int]]]:
         """One step; every sequence that is ready gets what the symbolic model says, or `token`,
-        after what was drafted right."""
+        after what was drafted right. `between` is what callers do while the model computes."""
         self.now += 0.1
         step = self.scheduler.plan(self.now)
         self.memory.carry_out(step.operations)
@@ -121,23 +123,31 @@ class Bench:
         self.prefilled += sum(b.size for b in step.batches if b.phase is not Phase.DECODE)
         self.memory.compute(step.batches)
         shape = [(batch.phase, [span.count for span in batch.spans]) for batch in step.batches]
+        outcomes: list[tuple[Batch, Span, list[int]]] = []
         for batch in step.batches:
             for span in batch.spans:
                 assert span.sequence.key in step.resident
                 assert span.start == span.sequence.computed
-                if batch.phase is Phase.SCORE:
-                    predicted = span.sequence.request.prompt[span.start + 1 : span.end + 1]
-                    scores = [TokenScore(token, 0.0) for token in predicted]
-                    self.scheduler.score(span.sequence, scores)
-                chosen = choose(span, token) if span.completes else []
-                self.drafted += len(span.draft)
-                self.matched += max(0, len(chosen) - 1)
-                self.scheduler.advance(span, self.now, max(0, len(chosen) - 1))
-                for place, choice in enumerate(chosen):
-                    assert place == 0 or span.sequence.stage is Stage.RUNNING, "drafted too much"
-                    self.scheduler.accept(span.sequence, choice, None, self.now)
+                outcomes.append((batch, span, choose(span, token) if span.completes else []))
+        if between is not None:
+            between()
+        self._settle(outcomes, disturbed=between is not None)
         self.take()
         return shape
+
+    def _settle(self, outcomes: list[tuple[Batch, Span, list[int]]], *, disturbed: bool) -> None:
+        for batch, span, chosen in outcomes:
+            if batch.phase is Phase.SCORE:
+                predicted = span.sequence.request.prompt[span.start + 1 : span.end + 1]
+                scores = [TokenScore(token, 0.0) for token in predicted]
+                self.scheduler.score(span.sequence, scores)
+            self.drafted += len(span.draft)
+            self.matched += max(0, len(chosen) - 1)
+            self.scheduler.advance(span, self.now, max(0, len(chosen) - 1))
+            for place, choice in enumerate(chosen):
+                running = span.sequence.stage is Stage.RUNNING
+                assert place == 0 or running or disturbed, "drafted too much"
+                self.scheduler.accept(span.sequence, choice, None, self.now)
 
     def run(self, most: int = 3000) -> int:
         """Steps until there is nothing to do; returns how many steps that took."""

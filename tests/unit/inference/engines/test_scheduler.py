@@ -273,9 +273,49 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.bench.step()
         self.bench.step(token)
 
+    @rule(
+        actions=st.lists(
+            st.tuples(
+                st.sampled_from(["cancel", "finish", "pause", "pause", "resume", "resume", "fail"]),
+                groups,
+                st.integers(0, 7),
+            ),
+            min_size=1,
+            max_size=3,
+        ),
+        token=st.sampled_from([EOS, None, None]),
+    )
+    def step_while_callers_call(
+        self, actions: list[tuple[str, GroupState, int]], token: int | None
+    ) -> None:
+        def between() -> None:
+            for action, group, index in actions:
+                if action == "finish":
+                    self.finish(group, index)
+                else:
+                    getattr(self, action)(group)
+
+        self.bench.step(token, between)
+
     @rule()
     def lose_the_memory(self) -> None:
         self.bench.scheduler.memory_lost(RuntimeError("no memory"))
+
+    @invariant()
+    def whoever_can_run_is_not_forgotten(self) -> None:
+        """Only what is paused keeps an engine idle, and that only from lower priorities."""
+        bench = self.bench
+        if bench.scheduler.due(bench.now):
+            return
+        holders = [
+            group.request.priority.value
+            for group in bench.heard
+            if group.paused and group.staged(Stage.RUNNING)
+        ]
+        for group in bench.heard:
+            if not group.over and not group.paused:
+                assert not group.staged(Stage.RUNNING)
+                assert max(holders, default=0) > group.request.priority.value
 
     @invariant()
     def counts_are_exact(self) -> None:

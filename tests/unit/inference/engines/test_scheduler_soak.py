@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from functools import partial
 
 from services.errors import (
     ContextLengthExceeded,
@@ -35,7 +36,8 @@ def test_twenty_thousand_requests_leave_nothing_behind() -> None:
             refused[type(error)] += 1
         touch(bench, dice, alive, touched)
         for _ in range(dice.choice((0, 0, 1, 1, 2, 3))):
-            bench.step(EOS if dice.random() < 0.01 else None)
+            between = partial(touch, bench, dice, alive, touched) if dice.random() < 0.3 else None
+            bench.step(EOS if dice.random() < 0.01 else None, between)
         alive = settle(bench, alive, touched, ended)
     for group in alive:
         bench.scheduler.resume(group)

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&penstock/retrieval/v1/collection.proto\x12\x15penstock.retrieval.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x07\n\nCollection\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12%\n\x0f\x65mbedding_model\x18\x04 \x01(\tB\x0c\xe2\x41\x01\x05\xbaH\x05r\x03\x18\x87\x02\x12(\n\ndimensions\x18\x05 \x01(\x05\x42\x0f\xe2\x41\x01\x05\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x01H\x00\x88\x01\x01\x12L\n\x0f\x64istance_metric\x18\x06 \x01(\x0e\x32%.penstock.retrieval.v1.DistanceMetricB\x0c\xe2\x41\x01\x05\xbaH\x05\x82\x01\x02\x10\x01\x12\x31\n\x08\x63hunking\x18\x07 \x01(\x0b\x32\x1f.penstock.retrieval.v1.Chunking\x12\x44\n\nproperties\x18\x08 \x03(\x0b\x32%.penstock.retrieval.v1.PropertySchemaB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12X\n\x08metadata\x18\t \x03(\x0b\x32/.penstock.retrieval.v1.Collection.MetadataEntryB\x15\xbaH\x12\x9a\x01\x0f\x10\x10\"\x04r\x02\x18@*\x05r\x03\x18\x80\x04\x12\x1c\n\x0e\x64ocument_count\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x63hunk_count\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12:\n\x10last_search_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12/\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x11 \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:`\xea\x41]\n\x17penstock.dev/Collection\x12)tenants/{tenant}/collections/{collection}*\x0b\x63ollections2\ncollectionB\r\n\x0b_dimensions\"\xc0\x02\n\x08\x43hunking\x12#\n\nmax_tokens\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80@(\x10H\x00\x88\x01\x01\x12\'\n\x0eoverlap_tokens\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xff?(\x00H\x01\x88\x01\x01\x12\x17\n\x0fwhole_documents\x18\x03 \x01(\x08:\xaa\x01\xbaH\xa6\x01\x1a\xa3\x01\n\x17\x63hunking.overlap_tokens\x12+overlap_tokens must be less than max_tokens\x1a[!has(this.max_tokens) || !has(this.overlap_tokens) || this.overlap_tokens < this.max_tokensB\r\n\x0b_max_tokensB\x11\n\x0f_overlap_tokens\"\xb4\x02\n\x0ePropertySchema\x12\"\n\x04name\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x18\x80\x01\x32\n^[^\\s./]+$\x12\x44\n\x04type\x18\x02 \x01(\x0e\x32*.penstock.retrieval.v1.PropertySchema.TypeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x10\n\x08required\x18\x03 \x01(\x08\"\xa5\x01\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTYPE_STRING\x10\x01\x12\x0e\n\nTYPE_INT64\x10\x02\x12\x10\n\x0cTYPE_FLOAT64\x10\x03\x12\r\n\tTYPE_BOOL\x10\x04\x12\r\n\tTYPE_UUID\x10\x05\x12\x11\n\rTYPE_DATETIME\x10\x06\x12\x14\n\x10TYPE_STRING_LIST\x10\x07\x12\r\n\tTYPE_JSON\x10\x08*\x88\x01\n\x0e\x44istanceMetric\x12\x1f\n\x1b\x44ISTANCE_METRIC_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44ISTANCE_METRIC_COSINE\x10\x01\x12!\n\x1d\x44ISTANCE_METRIC_INNER_PRODUCT\x10\x02\x12\x16\n\x12\x44ISTANCE_METRIC_L2\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&penstock/retrieval/v1/collection.proto\x12\x15penstock.retrieval.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\x07\n\nCollection\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12%\n\x0f\x65mbedding_model\x18\x04 \x01(\tB\x0c\xe2\x41\x01\x05\xbaH\x05r\x03\x18\x87\x02\x12(\n\ndimensions\x18\x05 \x01(\x05\x42\x0f\xe2\x41\x01\x05\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x01H\x00\x88\x01\x01\x12L\n\x0f\x64istance_metric\x18\x06 \x01(\x0e\x32%.penstock.retrieval.v1.DistanceMetricB\x0c\xe2\x41\x01\x05\xbaH\x05\x82\x01\x02\x10\x01\x12\x31\n\x08\x63hunking\x18\x07 \x01(\x0b\x32\x1f.penstock.retrieval.v1.Chunking\x12\x44\n\nproperties\x18\x08 \x03(\x0b\x32%.penstock.retrieval.v1.PropertySchemaB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12X\n\x08metadata\x18\t \x03(\x0b\x32/.penstock.retrieval.v1.Collection.MetadataEntryB\x15\xbaH\x12\x9a\x01\x0f\x10\x10\"\x04r\x02\x18@*\x05r\x03\x18\x80\x04\x12\x1c\n\x0e\x64ocument_count\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x63hunk_count\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12:\n\x10last_search_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12/\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x11 \x01(\t\x12\x43\n\x0c\x65xpire_after\x18\x12 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\x0c\"\x06\x08\x80\x86\xb0\x96\x01\x32\x02\x08\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:`\xea\x41]\n\x17penstock.dev/Collection\x12)tenants/{tenant}/collections/{collection}*\x0b\x63ollections2\ncollectionB\r\n\x0b_dimensions\"\xc0\x02\n\x08\x43hunking\x12#\n\nmax_tokens\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80@(\x10H\x00\x88\x01\x01\x12\'\n\x0eoverlap_tokens\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xff?(\x00H\x01\x88\x01\x01\x12\x17\n\x0fwhole_documents\x18\x03 \x01(\x08:\xaa\x01\xbaH\xa6\x01\x1a\xa3\x01\n\x17\x63hunking.overlap_tokens\x12+overlap_tokens must be less than max_tokens\x1a[!has(this.max_tokens) || !has(this.overlap_tokens) || this.overlap_tokens < this.max_tokensB\r\n\x0b_max_tokensB\x11\n\x0f_overlap_tokens\"\xb4\x02\n\x0ePropertySchema\x12\"\n\x04name\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x18\x80\x01\x32\n^[^\\s./]+$\x12\x44\n\x04type\x18\x02 \x01(\x0e\x32*.penstock.retrieval.v1.PropertySchema.TypeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x10\n\x08required\x18\x03 \x01(\x08\"\xa5\x01\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTYPE_STRING\x10\x01\x12\x0e\n\nTYPE_INT64\x10\x02\x12\x10\n\x0cTYPE_FLOAT64\x10\x03\x12\r\n\tTYPE_BOOL\x10\x04\x12\r\n\tTYPE_UUID\x10\x05\x12\x11\n\rTYPE_DATETIME\x10\x06\x12\x14\n\x10TYPE_STRING_LIST\x10\x07\x12\r\n\tTYPE_JSON\x10\x08*\x88\x01\n\x0e\x44istanceMetric\x12\x1f\n\x1b\x44ISTANCE_METRIC_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44ISTANCE_METRIC_COSINE\x10\x01\x12!\n\x1d\x44ISTANCE_METRIC_INNER_PRODUCT\x10\x02\x12\x16\n\x12\x44ISTANCE_METRIC_L2\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -65,6 +66,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COLLECTION'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_COLLECTION'].fields_by_name['last_search_time']._loaded_options = None
   _globals['_COLLECTION'].fields_by_name['last_search_time']._serialized_options = b'\342A\001\003'
+  _globals['_COLLECTION'].fields_by_name['expire_after']._loaded_options = None
+  _globals['_COLLECTION'].fields_by_name['expire_after']._serialized_options = b'\272H\017\252\001\014\"\006\010\200\206\260\226\0012\002\010\001'
   _globals['_COLLECTION']._loaded_options = None
   _globals['_COLLECTION']._serialized_options = b'\352A]\n\027penstock.dev/Collection\022)tenants/{tenant}/collections/{collection}*\013collections2\ncollection'
   _globals['_CHUNKING'].fields_by_name['max_tokens']._loaded_options = None
@@ -77,16 +80,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROPERTYSCHEMA'].fields_by_name['name']._serialized_options = b'\272H\021r\017\030\200\0012\n^[^\\s./]+$'
   _globals['_PROPERTYSCHEMA'].fields_by_name['type']._loaded_options = None
   _globals['_PROPERTYSCHEMA'].fields_by_name['type']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
-  _globals['_DISTANCEMETRIC']._serialized_start=1756
-  _globals['_DISTANCEMETRIC']._serialized_end=1892
-  _globals['_COLLECTION']._serialized_start=188
-  _globals['_COLLECTION']._serialized_end=1119
-  _globals['_COLLECTION_METADATAENTRY']._serialized_start=959
-  _globals['_COLLECTION_METADATAENTRY']._serialized_end=1006
-  _globals['_CHUNKING']._serialized_start=1122
-  _globals['_CHUNKING']._serialized_end=1442
-  _globals['_PROPERTYSCHEMA']._serialized_start=1445
-  _globals['_PROPERTYSCHEMA']._serialized_end=1753
-  _globals['_PROPERTYSCHEMA_TYPE']._serialized_start=1588
-  _globals['_PROPERTYSCHEMA_TYPE']._serialized_end=1753
+  _globals['_DISTANCEMETRIC']._serialized_start=1857
+  _globals['_DISTANCEMETRIC']._serialized_end=1993
+  _globals['_COLLECTION']._serialized_start=220
+  _globals['_COLLECTION']._serialized_end=1220
+  _globals['_COLLECTION_METADATAENTRY']._serialized_start=1060
+  _globals['_COLLECTION_METADATAENTRY']._serialized_end=1107
+  _globals['_CHUNKING']._serialized_start=1223
+  _globals['_CHUNKING']._serialized_end=1543
+  _globals['_PROPERTYSCHEMA']._serialized_start=1546
+  _globals['_PROPERTYSCHEMA']._serialized_end=1854
+  _globals['_PROPERTYSCHEMA_TYPE']._serialized_start=1689
+  _globals['_PROPERTYSCHEMA_TYPE']._serialized_end=1854
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ Collections of documents."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -91,6 +92,7 @@ class Collection(_message.Message):
     LAST_SEARCH_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    EXPIRE_AFTER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/collections/{collection}`. The tenant of those who have none is `default`. In the query language
     {collection} is the name of the type, with or without a module: `Astronomy`, `default::Astronomy`.
@@ -139,7 +141,14 @@ class Collection(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is deleted by itself. Unset is never."""
+        """When it is deleted by itself. Unset is never. With `expire_after` it is computed, and another is INVALID_ARGUMENT."""
+
+    @_builtins.property
+    def expire_after(self) -> _duration_pb2.Duration:
+        """How long after it was last active it is deleted by itself. It is active when it is created, when it or a document in
+        it changes, and when it is searched. Unset is never. Range [1 s, 3650 days]. Clearing it clears the `expire_time`
+        that came of it.
+        """
 
     def __init__(
         self,
@@ -161,10 +170,11 @@ class Collection(_message.Message):
         last_search_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        expire_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "chunking", b"chunking", "create_time", b"create_time", "dimensions", b"dimensions", "expire_time", b"expire_time", "last_search_time", b"last_search_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "chunking", b"chunking", "create_time", b"create_time", "dimensions", b"dimensions", "expire_after", b"expire_after", "expire_time", b"expire_time", "last_search_time", b"last_search_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "chunk_count", b"chunk_count", "chunking", b"chunking", "create_time", b"create_time", "dimensions", b"dimensions", "display_name", b"display_name", "distance_metric", b"distance_metric", "document_count", b"document_count", "embedding_model", b"embedding_model", "etag", b"etag", "expire_time", b"expire_time", "last_search_time", b"last_search_time", "metadata", b"metadata", "name", b"name", "properties", b"properties", "size_bytes", b"size_bytes", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "chunk_count", b"chunk_count", "chunking", b"chunking", "create_time", b"create_time", "dimensions", b"dimensions", "display_name", b"display_name", "distance_metric", b"distance_metric", "document_count", b"document_count", "embedding_model", b"embedding_model", "etag", b"etag", "expire_after", b"expire_after", "expire_time", b"expire_time", "last_search_time", b"last_search_time", "metadata", b"metadata", "name", b"name", "properties", b"properties", "size_bytes", b"size_bytes", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015

@@ -1,0 +1,1 @@
+"""Benchmark of embeddings: our engine beside sentence-transformers."""

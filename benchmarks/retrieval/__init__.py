@@ -1,0 +1,1 @@
+"""How fast documents are stored and found, and how much the approximate index finds."""

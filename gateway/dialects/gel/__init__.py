@@ -1,0 +1,1 @@
+"""The dialect of Gel's AI extension, under branches of its HTTP port."""

@@ -1,0 +1,1 @@
+"""EmbeddingService: turns texts into vectors and orders documents by a query."""

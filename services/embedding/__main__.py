@@ -1,0 +1,63 @@
+"""Runs EmbeddingService: `python -m services.embedding [--port N] [--config F] [--data-dir D]`."""
+
+import contextlib
+
+from penstock.embedding.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
+
+from services.embedding.batching import Limits
+from services.embedding.clients import describe
+from services.embedding.embedding import Embedder
+from services.embedding.engine import EncoderLoader
+from services.embedding.engines.echo_engine import EchoLoader
+from services.embedding.loading import loading
+from services.embedding.preparing import Preparer, Threads
+from services.embedding.registry import Registry
+from services.embedding.requests import Truncation
+from services.embedding.reranking import Reranker
+from services.embedding.servicer import EmbeddingServicer
+from services.rpc.process import run_service
+from services.rpc.server import Registration
+from services.serving.loading import Loading
+from services.serving.process import serve_models
+from services.settings import EmbeddingSettings, Settings
+
+
+async def main(settings: Settings) -> None:
+    """Serves until told to stop."""
+    own = settings.services.embedding
+    registry = Registry()
+    truncation = Truncation(own.truncation)
+    limits = Limits(own.queue_limit, own.queue_tokens, own.max_batch_tokens)
+    engines = {"echo": EchoLoader, "torch": lambda: _torch(own)}
+    with contextlib.closing(Threads()) as threads:
+        preparer = Preparer(threads, own.max_call_tokens)
+        servicer = EmbeddingServicer(
+            registry,
+            Embedder(registry, preparer, truncation=truncation),
+            Reranker(registry, preparer, truncation=truncation),
+        )
+        await serve_models(
+            "embedding",
+            settings,
+            [Registration(add_EmbeddingServiceServicer_to_server, servicer)],
+            registry=registry,
+            loader=Loading(engines, own.engine, loading(limits)),
+            describe=describe,
+        )
+
+
+def _torch(settings: EmbeddingSettings) -> EncoderLoader:
+    # torch takes a second to import: only processes that use it do.
+    from services.embedding.engines.torch_loader import TorchLoader
+    from services.embedding.engines.torch_settings import TorchSettings
+
+    given = {"batch_tokens": settings.max_batch_tokens} if settings.max_batch_tokens else {}
+    return TorchLoader(
+        TorchSettings(
+            device=settings.device, dtype=settings.dtype, encoder=settings.encoder, **given
+        )
+    )
+
+
+if __name__ == "__main__":
+    run_service("embedding", main)

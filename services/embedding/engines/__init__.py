@@ -1,0 +1,1 @@
+"""Engines that compute vectors and scores."""

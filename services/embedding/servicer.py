@@ -1,0 +1,87 @@
+"""EmbeddingService over gRPC: translates, and leaves the deciding to the domain."""
+# ruff: noqa: N802 - methods bear the names of their RPCs
+
+from typing import Any
+
+from penstock.embedding.v1 import embedding_service_pb2 as pb
+from penstock.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceServicer
+from penstock.inference.v1 import queue_pb2 as queue_pb
+
+from services.embedding import convert
+from services.embedding.callers import caller_of
+from services.embedding.embedding import Embedder
+from services.embedding.registry import Registry
+from services.embedding.requests import Caller
+from services.embedding.reranking import Reranker
+from services.rpc.access import Role, principal, request_id, requires
+
+Context = Any
+"""A `grpc.aio.ServicerContext`; its type parameters say nothing here."""
+
+_Worker = queue_pb.QueueStatus.Worker
+
+
+class EmbeddingServicer(EmbeddingServiceServicer):
+    """Serves the models of a registry."""
+
+    def __init__(self, registry: Registry, embedder: Embedder, reranker: Reranker) -> None:
+        self._registry = registry
+        self._embedder = embedder
+        self._reranker = reranker
+
+    @requires(Role.USER)
+    async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
+        """Turns inputs into vectors."""
+        asked = convert.to_embed_request(request)
+        return convert.from_embed_answer(await self._embedder.embed(asked, _caller(context)))
+
+    @requires(Role.USER)
+    async def Rerank(self, request: pb.RerankRequest, context: Context) -> pb.RerankResponse:
+        """Orders documents."""
+        asked = convert.to_rerank_request(request)
+        return convert.from_rerank_answer(await self._reranker.rerank(asked, _caller(context)))
+
+    @requires(Role.USER)
+    async def GetQueueStatus(
+        self, request: pb.GetQueueStatusRequest, context: Context
+    ) -> queue_pb.QueueStatus:
+        """Tells what waits and what runs."""
+        workers: list[_Worker] = []
+        completed = 0
+        for served in self._registry.served().values():
+            status = served.loaded.batcher.status()
+            completed += status.completed_24h
+            busy = status.running or status.waiting
+            workers.append(
+                _Worker(
+                    id=served.revision,
+                    type="embed",
+                    state=_Worker.STATE_BUSY if busy else _Worker.STATE_IDLE,
+                    current_job=status.request_id,
+                    running_count=status.running,
+                    waiting_count=status.waiting,
+                    model=served.id,
+                )
+            )
+        for known in self._registry.missing():
+            workers.append(
+                _Worker(
+                    id=f"models/{known.id}",
+                    type="embed",
+                    state=_Worker.STATE_OFFLINE if known.failed else _Worker.STATE_LOADING,
+                    model=known.id,
+                )
+            )
+        waiting = sum(worker.waiting_count for worker in workers)
+        return queue_pb.QueueStatus(
+            depth=waiting + sum(worker.running_count for worker in workers),
+            pending=waiting,
+            active_workers=sum(1 for worker in workers if worker.running_count),
+            completed_24h=completed,
+            workers=workers,
+        )
+
+
+def _caller(context: Context) -> Caller:
+    remaining: float | None = context.time_remaining()
+    return caller_of(principal(), request_id(), remaining)

@@ -1,0 +1,1 @@
+"""RetrievalService: keeps documents, finds them, and answers from them."""

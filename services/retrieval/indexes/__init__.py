@@ -1,0 +1,1 @@
+"""Indexes: how chunks are kept and found, by vectors and by words."""

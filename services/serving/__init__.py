@@ -1,0 +1,1 @@
+"""What every process that serves models shares: the loop that keeps them as the catalogue wants."""
