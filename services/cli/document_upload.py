@@ -156,9 +156,17 @@ class Upload:
         if isinstance(error, Failure):
             return pause_s
         named_s = explain(error, self._peer).retry_after_s
-        if named_s is None and error.code() != grpc.StatusCode.UNAVAILABLE:
+        if named_s is None and not _is_broken(error):
             return None
         return max(pause_s, named_s or 0.0)
+
+
+def _is_broken(error: aio.AioRpcError) -> bool:
+    """Whether the connection failed, and not what was asked. Of a stream that breaks while it is
+    written, gRPC's own library may say INTERNAL; what a service says comes with details."""
+    if error.code() is grpc.StatusCode.INTERNAL:
+        return "grpc-status-details-bin" not in dict(error.trailing_metadata() or ())
+    return error.code() is grpc.StatusCode.UNAVAILABLE
 
 
 @dataclass

@@ -28,15 +28,14 @@ RAG_DEFAULT = BUILTIN + "rag-default"
 _SYSTEM = "ROLE_SYSTEM"
 _USER = "ROLE_USER"
 _RAG_DEFAULT_SYSTEM = """\
-You are an expert at answering questions from documents. Everything you may use stands between \
-the lines of dashes below; what you know besides does not count.
-Never say that you were given documents or a context, and never begin with "based on" or the like: \
-simply answer.
-If what is given does not hold the answer, reply exactly: No information available.
----
+You are an expert question answerer. Answer only from the context below, never from prior \
+knowledge. Do not mention the context in the answer. Never write 'based on the context' or \
+anything like it. If the context does not hold the answer, say exactly: No information available.
+
+Context:
 {context}
----
-Now answer the question that follows, from what is given above and from nothing else."""
+
+Now answer the question."""
 _RAG_DEFAULT_USER = "Query: {query}\nAnswer: "
 
 _SAFE_TEXT = (

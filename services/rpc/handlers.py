@@ -9,14 +9,14 @@ parse, and malformed bytes become INVALID_ARGUMENT.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import grpc
 from grpc import StatusCode
 
-from services.errors import Unavailable
+from services.errors import DomainError, Unavailable
 from services.rpc import access_log, failures
 from services.rpc.access import Access
 from services.rpc.call import Call, enter
@@ -27,6 +27,7 @@ from services.rpc.tracing import continue_trace
 from services.rpc.validation import validate
 
 _TICK_S = 0.01
+_DISCARD_S = 0.25
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -122,9 +123,7 @@ class _Wrapped:
         if not inner.response_streaming:
             if inner.request_streaming:
                 return grpc.stream_unary_rpc_method_handler(
-                    self._unary(inner.stream_unary, stream_in=True),
-                    inner.request_deserializer,
-                    None,
+                    self._unary(inner.stream_unary, stream_in=True), None, None
                 )
             return grpc.unary_unary_rpc_method_handler(
                 self._unary(inner.unary_unary, stream_in=False), None, None
@@ -135,7 +134,7 @@ class _Wrapped:
         serializer = None if isasyncgenfunction(behaviour) else inner.response_serializer
         if inner.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                self._stream(behaviour, stream_in=True), inner.request_deserializer, serializer
+                self._stream(behaviour, stream_in=True), None, serializer
             )
         return grpc.unary_stream_rpc_method_handler(
             self._stream(behaviour, stream_in=False), None, serializer
@@ -153,7 +152,7 @@ class _Wrapped:
             metadata = dict(context.invocation_metadata())
             call = self._chain.begin(self._method, metadata)
             try:
-                self._chain.admit(call, metadata, self._access)
+                await self._admit(call, metadata, received if stream_in else None)
                 request = self._streamed(received) if stream_in else self._parse(received)
                 response = serialize(await behaviour(request, context))
                 code = self._finish(call, context)
@@ -180,7 +179,7 @@ class _Wrapped:
             call = self._chain.begin(self._method, metadata)
             task: asyncio.Task[Any] | None = None
             try:
-                self._chain.admit(call, metadata, self._access)
+                await self._admit(call, metadata, received if stream_in else None)
                 if self._access.endless:
                     task = self._chain.enlist()
                 request = self._streamed(received) if stream_in else self._parse(received)
@@ -204,13 +203,26 @@ class _Wrapped:
 
         return stream
 
+    async def _admit(
+        self, call: Call, metadata: dict[str, Any], messages: AsyncIterator[Any] | None
+    ) -> None:
+        try:
+            self._chain.admit(call, metadata, self._access)
+        except DomainError:
+            if messages is not None:
+                await _discard(messages)
+            raise
+
     def _parse(self, raw: bytes) -> Any:
         message = self._inner.request_deserializer(raw)
         validate(message)
         return message
 
-    def _streamed(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        return messages if self._access.validates_itself else _validated(messages)
+    async def _streamed(self, messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        """Parses each message of a stream as it is read."""
+        parse = self._inner.request_deserializer if self._access.validates_itself else self._parse
+        async for raw in messages:
+            yield parse(raw)
 
     def _finish(self, call: Call, context: Context) -> StatusCode:
         """Adds the request ID to what the behaviour sends at the end, and returns its code."""
@@ -230,8 +242,10 @@ class _Wrapped:
         await failures.abort(answer, call, context)
 
 
-async def _validated(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """Validates each message of a stream as it is read."""
-    async for message in messages:
-        validate(message)
-        yield message
+async def _discard(messages: AsyncIterator[Any]) -> None:
+    """Throws away what a caller who was turned away is sending: gRPC's client for asyncio takes a
+    message that it can't send for the cause, and never tells the real one."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_S):
+            async for _ in messages:
+                pass

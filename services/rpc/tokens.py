@@ -96,6 +96,9 @@ class TokenStore:
         if self._files and time.monotonic() - self._checked >= _RECHECK_S:
             self._refresh()
         known = self._find(token)
+        if known is None and self._files:  # it may have been made a moment ago
+            self._refresh()
+            known = self._find(token)
         if known is None or (known.expires_at is not None and known.expires_at <= time.time()):
             raise InvalidCredentials("The API key is unknown, revoked or expired. Check the key.")
         return known.principal

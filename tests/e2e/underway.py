@@ -15,7 +15,7 @@ from tests.e2e.stack import Platform, alive
 
 TYPE = "Astronomy"
 QUESTION = "What color is the sky on Mars?"
-LONG = 1500
+LONG = 1000
 """Tokens of an answer that takes its time."""
 
 

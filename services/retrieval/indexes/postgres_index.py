@@ -147,7 +147,7 @@ class PostgresIndex:
             return []
         asked: ColumnElement[Any] = literal(vector, chunks.c.vector.type)
         if isinstance(indexed.type, HalfVectorColumn):
-            asked = cast(asked, indexed.type)
+            asked = cast(cast(asked, chunks.c.vector.type), indexed.type)
         wanted = str(min(max(_EF, 2 * limit), _MOST_EF))
         await connection.execute(
             select(

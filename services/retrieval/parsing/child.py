@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
+import socket
+import subprocess
 import sys
-from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 from enum import Enum
 
@@ -32,22 +33,26 @@ class ChildDied(Exception):  # noqa: N818 (reads as what happened)
 class Child:
     """A process that reads one document at a time."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         self._process = process
-        if process.stdin is None or process.stdout is None:
-            raise AssertionError("the process has pipes")
-        self._stdin, self._stdout = process.stdin, process.stdout
+        self._reader = reader
+        self._writer = writer
 
     @classmethod
     async def start(cls, memory_bytes: int) -> "Child":
         """Starts one."""
-        return cls(
-            await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.retrieval.parsing.worker", str(memory_bytes)),
-                stdin=PIPE,
-                stdout=PIPE,
-            )
-        )
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.to_thread(_spawn, theirs, memory_bytes)
+            return cls(process, *await asyncio.open_unix_connection(sock=ours))
+        except BaseException:
+            ours.close()  # then the process, if there is one, ends
+            raise
 
     @property
     def pid(self) -> int:
@@ -61,25 +66,42 @@ class Child:
         """
         try:
             async with asyncio.timeout(WALL_PER_CPU * task.cpu_s):
-                for part in packed(task):
-                    self._stdin.write(part)
-                await self._stdin.drain()
-                (length,) = HEADER.unpack(await self._stdout.readexactly(HEADER.size))
-                return answer_of(await self._stdout.readexactly(length))
+                if self._writer.is_closing():
+                    raise ConnectionResetError
+                self._writer.writelines(packed(task))
+                await self._writer.drain()
+                (length,) = HEADER.unpack(await self._reader.readexactly(HEADER.size))
+                return answer_of(await self._reader.readexactly(length))
         except TimeoutError as error:
             await self.close()
             raise ChildDied(Ended.OUT_OF_TIME) from error
         except (asyncio.IncompleteReadError, ConnectionError) as error:
-            code = await self._process.wait()
+            code = await self._ended()
             await self.close()
             died_of_time = code == -signal.SIGXCPU
             raise ChildDied(Ended.OUT_OF_TIME if died_of_time else Ended.CRASHED) from error
 
     async def close(self) -> None:
         """Ends the process, whatever it does."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        self._stdin.close()
+        self._process.kill()
+        self._writer.close()
         with suppress(ConnectionError):
-            await self._stdin.wait_closed()
-        await self._process.wait()
+            await self._writer.wait_closed()
+        await self._ended()
+
+    async def _ended(self) -> int:
+        return await asyncio.to_thread(self._process.wait)
+
+
+def _spawn(theirs: socket.socket, memory_bytes: int) -> subprocess.Popen[bytes]:
+    """Starts a process at the other end of a socket.
+
+    Not by the event loop's own way: uvloop forks, and what gRPC does at a fork crashed one process
+    in a hundred. This way has no fork to hook into.
+    """
+    with theirs:
+        return subprocess.Popen(
+            [sys.executable, "-m", "services.retrieval.parsing.worker", str(memory_bytes)],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+        )

@@ -14,20 +14,18 @@ _T = TypeVar("_T")
 class Shield:
     """Keeps cancelled calls from breaking off in the middle of a statement.
 
-    SQLite runs a statement in a thread, which goes on after the caller left; a connection that is
-    given up meanwhile would keep its lock on the file. Calls are short, so they are let finish.
+    SQLite runs a statement in a thread, which goes on after the caller left: a connection that is
+    given up meanwhile would keep its lock on the file. And asyncpg misses being cancelled while it
+    sends many rows, and hangs. Such calls are short, so they are let finish.
     """
 
-    def __init__(self, *, active: bool) -> None:
-        self._active = active
+    def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
 
     def around(
         self, method: Callable[_P, CoroutineType[Any, Any, _T]]
     ) -> Callable[_P, CoroutineType[Any, Any, _T]]:
         """Returns the method so protected."""
-        if not self._active:
-            return method
 
         async def shielded(*args: _P.args, **kwargs: _P.kwargs) -> _T:
             task = asyncio.create_task(method(*args, **kwargs))

@@ -15,29 +15,39 @@ class SqlStore:
     def __init__(self, database: Database, index: Index, clock: Clock) -> None:
         self._database = database
         self._index = index
-        self._shield = Shield(active=not database.postgres)
+        self._shield = Shield()
         whole = self._shield.around
         collections = SqlCollections(database, index, clock)
         documents = SqlDocuments(database, index, collections, clock)
         prompts = SqlPrompts(database)
         self.create_collection = whole(collections.create_collection)
-        self.collection = whole(collections.collection)
-        self.collections = whole(collections.collections)
+        self.collection = collections.collection
+        self.collections = collections.collections
         self.change_collection = whole(collections.change_collection)
         self.delete_collection = whole(collections.delete_collection)
         self.touch_collection = whole(collections.touch_collection)
-        self.expired = whole(collections.expired)
-        self.fingerprints = whole(documents.fingerprints)
+        self.expired = collections.expired
+        self.fingerprints = documents.fingerprints
         self.put_documents = whole(documents.put_documents)
         self.update_documents = whole(documents.update_documents)
-        self.document = whole(documents.document)
-        self.documents = whole(documents.documents)
+        self.document = documents.document
+        self.documents = documents.documents
         self.delete_documents = whole(documents.delete_documents)
-        self.search = whole(SqlSearches(database, index, collections).search)
+        self.search = SqlSearches(database, index, collections).search
         self.put_prompt = whole(prompts.put_prompt)
-        self.prompt = whole(prompts.prompt)
-        self.prompts = whole(prompts.prompts)
+        self.prompt = prompts.prompt
+        self.prompts = prompts.prompts
         self.delete_prompt = whole(prompts.delete_prompt)
+        if not database.postgres:
+            self.collection = whole(self.collection)
+            self.collections = whole(self.collections)
+            self.expired = whole(self.expired)
+            self.fingerprints = whole(self.fingerprints)
+            self.document = whole(self.document)
+            self.documents = whole(self.documents)
+            self.search = whole(self.search)
+            self.prompt = whole(self.prompt)
+            self.prompts = whole(self.prompts)
 
     async def close(self) -> None:
         """Lets go of the database."""

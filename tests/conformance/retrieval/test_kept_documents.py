@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from services.errors import InvalidArgument, NotFound
@@ -236,7 +237,11 @@ async def test_writers_of_several_processes_take_turns(store, other, tenant):
 
 async def test_a_cancelled_write_leaves_nothing_and_blocks_nobody(store, tenant):
     made = await store.create_collection(collection(tenant))
-    news = [document(f"d{at}", ["words"] * 20) for at in range(200)]
+    random = np.random.default_rng(1)
+    news = [
+        document(f"d{at}", ["words"] * 20, list(random.normal(size=(20, 4)).astype(np.float32)))
+        for at in range(200)
+    ]
     for pause in (0.0, 0.01, 0.03, 0.1):
         writing = asyncio.create_task(store.put_documents(made.uid, news))
         await asyncio.sleep(pause)

@@ -105,10 +105,12 @@ def test_the_file_is_looked_at_once_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokens, "_RECHECK_S", 3600.0)
+    file = TokenFile(tmp_path / "tokens.json")
     store = TokenStore(TokenSources(api_key="k", token_file=tmp_path / "tokens.json"))
-    _, secret = TokenFile(tmp_path / "tokens.json").create("a", [Role.USER])
-    with pytest.raises(InvalidCredentials):
-        store.authenticate(bearer(secret))
+    entry, secret = file.create("a", [Role.USER])
+    assert store.authenticate(bearer(secret)).id == entry.id, "a new key is good at once"
+    file.revoke(entry.id)
+    assert store.authenticate(bearer(secret)).id == entry.id
 
 
 def test_a_file_broken_later_locks_nobody_out(
