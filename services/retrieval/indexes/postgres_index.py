@@ -1,14 +1,15 @@
 """The index in Postgres: pgvector for vectors, and words by full-text search."""
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import add
 from typing import Any
 
-import numpy as np
 from sqlalchemy import (
     ColumnElement,
+    Executable,
     Float,
     Table,
     Text,
@@ -37,8 +38,10 @@ from services.retrieval.indexes.postgres_tables import (
 from services.retrieval.indexes.postgres_types import HalfVectorColumn, VectorColumn
 from services.retrieval.records import Metric, Vector
 
-_FEWEST_INDEXED = 2000
+_FEWEST_INDEXED = 5000
 """Chunks from which on a collection gets an approximate index; comparing fewer is as fast."""
+_ENOUGH = 4
+"""Chunks, for each that is wanted, among which the best are looked for first."""
 _BUILD = {"m": 16, "ef_construction": 64}
 _EF = 100
 """Candidates that an approximate search weighs, at least."""
@@ -166,64 +169,82 @@ class PostgresIndex:
         self, connection: AsyncConnection, scope: Scope, words: Sequence[str], limit: int
     ) -> Sequence[Ranked]:
         """Returns chunks with any of these words, best first by BM25."""
-        if not words:
+        space = scope.space
+        counts = await self._counts(connection, space, words) if words else {}
+        if not counts:
             return []
-        chunks = self.chunks(scope.space)
-        weights = await self._weights(connection, scope.space, chunks, words)
-        if not weights:
-            return []
-        documents = scope.documents
-        any_word = _tsquery(" | ".join(_quoted(word) for word in weights), quoted=True)
-        ones = cast(literal([1.0, 1.0, 1.0, 1.0], ARRAY(REAL)), ARRAY(REAL))
-        counted = (
-            select(
-                chunks.c.id,
-                chunks.c.document,
-                chunks.c.position,
-                chunks.c.word_count,
-                # With weights of 1, the rank of a single word is the number of times it is there.
-                *(
-                    func.ts_rank_cd(ones, chunks.c.words, _tsquery(word)).label(f"times_{at}")
-                    for at, word in enumerate(weights)
-                ),
-            )
-            .where(chunks.c.words.op("@@")(any_word))
-            .subquery("counted")
-        )
-        mean = scope.space.word_count / scope.space.chunk_count
-        length = _K1 * (1 - _B + _B * counted.c.word_count / literal(mean, Float))
-        parts: list[ColumnElement[float]] = []
-        for at, weight in enumerate(weights.values()):
-            times = cast(counted.c[f"times_{at}"], Float)
-            parts.append(literal(weight * (_K1 + 1), Float) * times / (times + length))
-        score = reduce(add, parts).label("score")
-        query = (
-            select(counted.c.id, counted.c.document, score)
-            .join(documents, documents.c.number == counted.c.document)
-            .order_by(score.desc(), documents.c.id, counted.c.position)
-            .limit(limit)
-        )
-        return [Ranked(*row) for row in await connection.execute(query)]
+        weights = {word: _weight(space, count) for word, count in counts.items()}
+        rarest = sorted(weights, key=lambda word: -weights[word])
+        asked = 0
+        while True:
+            # Common words are in most chunks and say little. Chunks that have only such are left
+            # out where even the best of them would not be among those wanted.
+            reached = sum(counts[word] for word in rarest[:asked])
+            while asked < len(rarest) and reached < _ENOUGH * limit:
+                reached += counts[rarest[asked]]
+                asked += 1
+            query = _ranking(self.chunks(space), scope, weights, rarest[:asked], limit)
+            found = [Ranked(*row) for row in await connection.execute(query)]
+            rest = sum(weights[word] * (_K1 + 1) for word in rarest[asked:])
+            if asked == len(rarest) or (len(found) == limit and found[-1].value > rest):
+                return found
+            asked += 1
 
-    async def _weights(
-        self, connection: AsyncConnection, space: Space, chunks: Table, words: Sequence[str]
-    ) -> dict[str, float]:
-        """Returns how much each word says that is there at all: the fewer chunks have it, the
-        more."""
+    async def _counts(
+        self, connection: AsyncConnection, space: Space, words: Sequence[str]
+    ) -> dict[str, int]:
+        """Returns in how many chunks each word is, of those that are there at all."""
+        chunks = self.chunks(space)
         counts = [
             select(func.count())
             .select_from(chunks)
-            .where(chunks.c.words.op("@@")(_tsquery(word)))
+            .where(chunks.c.words.op("@@")(_tsquery(_quoted(word))))
             .scalar_subquery()
             for word in words
         ]
         row = (await connection.execute(select(*counts))).one()
-        found = [(word, count) for word, count in zip(words, row, strict=True) if count]
-        total = space.chunk_count
-        return {
-            word: max(float(np.log((total - count + 0.5) / (count + 0.5))), _LEAST_WEIGHT)
-            for word, count in found
-        }
+        return {word: count for word, count in zip(words, row, strict=True) if count}
+
+
+def _weight(space: Space, count: int) -> float:
+    """Returns how much a word says: the fewer chunks have it, the more."""
+    share = (space.chunk_count - count + 0.5) / (count + 0.5)
+    return max(math.log(share), _LEAST_WEIGHT)
+
+
+def _ranking(
+    chunks: Table, scope: Scope, weights: Mapping[str, float], asked: Sequence[str], limit: int
+) -> Executable:
+    """Ranks chunks that have any of the words that are asked, by all words."""
+    documents = scope.documents
+    ones = cast(literal([1.0, 1.0, 1.0, 1.0], ARRAY(REAL)), ARRAY(REAL))
+    any_word = _tsquery(" | ".join(_quoted(word) for word in asked))
+    # With weights of 1, the rank of a single word is the number of times it is there.
+    times = [func.ts_rank_cd(ones, chunks.c.words, _tsquery(_quoted(word))) for word in weights]
+    counted = (
+        select(
+            chunks.c.id,
+            chunks.c.document,
+            chunks.c.position,
+            chunks.c.word_count,
+            *(cast(count, Float).label(f"times_{at}") for at, count in enumerate(times)),
+        )
+        .where(chunks.c.words.op("@@")(any_word))
+        .subquery("counted")
+    )
+    mean = scope.space.word_count / scope.space.chunk_count
+    length = _K1 * (1 - _B + _B * counted.c.word_count / literal(mean, Float))
+    parts: list[ColumnElement[float]] = []
+    for at, weight in enumerate(weights.values()):
+        count = counted.c[f"times_{at}"]
+        parts.append(literal(weight * (_K1 + 1), Float) * count / (count + length))
+    score = reduce(add, parts).label("score")
+    return (
+        select(counted.c.id, counted.c.document, score)
+        .join(documents, documents.c.number == counted.c.document)
+        .order_by(score.desc(), documents.c.id, counted.c.position)
+        .limit(limit)
+    )
 
 
 def _distance(column: ColumnElement[Any], space: Space, vector: Vector) -> ColumnElement[float]:
@@ -242,8 +263,8 @@ def _tsvector(words: Sequence[str]) -> str:
     )
 
 
-def _tsquery(words: str, *, quoted: bool = False) -> ColumnElement[Any]:
-    return cast(literal(words if quoted else _quoted(words), Text), TSQUERY)
+def _tsquery(query: str) -> ColumnElement[Any]:
+    return cast(literal(query, Text), TSQUERY)
 
 
 def _quoted(word: str) -> str:

@@ -33,11 +33,13 @@ class HalfVectorColumn(VectorColumn):
 
 
 def prepare_vectors(connection: DBAPIConnection, _record: object) -> None:
-    """Has a new connection send vectors as bytes."""
-    connection.run_async(_add_codec)
+    """Has a new connection send vectors as bytes, and search without delay."""
+    connection.run_async(_prepare)
 
 
-async def _add_codec(connection: Any) -> None:
+async def _prepare(connection: Any) -> None:
+    # Compiling a search takes longer than running it.
+    await connection.execute("SET jit = off")
     schema = await connection.fetchval(
         "SELECT n.nspname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace "
         "JOIN pg_extension e ON e.extname = 'vector' AND e.extnamespace = n.oid "

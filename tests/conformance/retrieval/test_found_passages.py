@@ -172,6 +172,25 @@ async def test_words_are_ranked_by_bm25(store, tenant, query):
         assert hit.distance is None
 
 
+@pytest.mark.parametrize("top_k", [1, 3, 20, 400])
+async def test_common_words_are_weighed_too(store, tenant, top_k):
+    made = await store.create_collection(collection(tenant))
+    random = np.random.default_rng(top_k)
+    news = [
+        document(f"d{at:03}", [" ".join(f"w{n}" for n in random.geometric(0.2, 12))])
+        for at in range(300)
+    ]
+    await store.put_documents(made.uid, news)
+    for query in ("w1 w2 w3", "w1 w2 w9 w14", "w2 w20 w4", "w1"):
+        wanted = bm25(news, query)
+        hits = await store.search(made, Lookup(top_k, text=query, mode=SearchMode.TEXT))
+        scores = {id: score for score, id in wanted}
+        assert [hit.score for hit in hits] == pytest.approx([one for one, _ in wanted[:top_k]])
+        # Some differ only by rounding, so they may have changed places.
+        found = {hit.document: hit.score for hit in hits}
+        assert found == pytest.approx({id: scores[id] for id in found})
+
+
 async def test_words_of_other_collections_change_nothing(store, tenant):
     made = await store.create_collection(collection(tenant))
     await store.put_documents(

@@ -4,16 +4,25 @@ import os
 import pty
 import re
 import select
-import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.cli.conftest import Penstock
 
+# Takes the terminal as its own. A fork of this process could crash: gRPC hooks into forks.
+# Whoever runs the tests in the background may have had Ctrl-C ignored.
+LAUNCH = """
+import fcntl, os, signal, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -24,13 +33,17 @@ class Terminal:
         self.text = ""
         self._bytes = b""
         self._seen = 0
-        self._pid, self._master = pty.fork()
-        if self._pid == 0:
-            # Whoever runs the tests in the background may have had Ctrl-C ignored.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            environment = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
-            environment |= {"PYTHONPATH": ":".join(filter(None, sys.path)), "TERM": "xterm"}
-            os.execve(sys.executable, [sys.executable, "-m", "services.cli", *words], environment)
+        self._master, slave = pty.openpty()
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
+        environment |= {"PYTHONPATH": ":".join(filter(None, sys.path)), "TERM": "xterm"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", LAUNCH, "-m", "services.cli", *words],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+        )
+        os.close(slave)
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
@@ -60,14 +73,28 @@ class Terminal:
                     break
             except OSError:
                 break
-        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-        os.close(self._master)
-        return code
+        self.close()
+        return self._process.returncode
+
+    def close(self) -> None:
+        """Hangs up, and waits for the command; once is enough."""
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
+        self._process.wait(30)
 
 
 @pytest.fixture
-def open_chat(penstock: Penstock) -> Callable[..., Terminal]:
-    return lambda *words: Terminal(["chat", *words, *penstock.options])
+def open_chat(penstock: Penstock) -> Iterator[Callable[..., Terminal]]:
+    opened: list[Terminal] = []
+
+    def open_one(*words: str) -> Terminal:
+        opened.append(Terminal(["chat", *words, *penstock.options]))
+        return opened[-1]
+
+    yield open_one
+    for terminal in opened:
+        terminal.close()
 
 
 def test_a_conversation(open_chat: Callable[..., Terminal]) -> None:
