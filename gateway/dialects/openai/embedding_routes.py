@@ -1,7 +1,5 @@
 """Embeddings and rerank: parse, translate, call, translate back."""
 
-import asyncio
-
 import msgspec
 from starlette.types import Receive, Scope, Send
 
@@ -16,6 +14,7 @@ from gateway.dialects.openai import embedding_translate as translate
 from gateway.errors import ProblemError
 from gateway.settings import Settings
 from gateway.validation import decode
+from gateway.vectors import joined
 
 
 class Embeddings:
@@ -43,12 +42,7 @@ class Embeddings:
             )
         except ProblemError as error:
             raise ProblemError(translate.embed_spelling(body)(error.problem)) from None
-        pieces: list[bytes] = []
-        for piece in answers.embeddings(response, body):
-            if pieces:
-                await asyncio.sleep(0)  # others get their turn while a large body is made
-            pieces.append(piece)
-        await send_json(send, b"".join(pieces))
+        await send_json(send, await joined(answers.embeddings(response, body)))
 
 
 class Rerank:
