@@ -96,8 +96,8 @@ async def make(name: str, folder: Path) -> Contestant:
 def token_counts(folder: Path, texts: Sequence[str]) -> list[int]:
     """Tokens of each text, special ones included, cut to the model's length."""
     from services.embedding.engines.hf_text import load_tokenizer
-    from services.embedding.engines.model_folder import ModelFolder
     from services.embedding.engines.sentence_files import read_sentence_files
+    from services.weights.folder import ModelFolder
 
     text = load_tokenizer(ModelFolder(folder))
     most = read_sentence_files(folder).max_length

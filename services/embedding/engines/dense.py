@@ -9,9 +9,9 @@ import torch.nn.functional as F  # noqa: N812
 from safetensors import safe_open
 from torch import Tensor
 
-from services.embedding.engines.model_folder import find_weights, read_json
 from services.embedding.engines.sentence_files import After, DenseFolder, Normalizing
 from services.errors import FailedPrecondition
+from services.weights.folder import find_weights, read_json
 
 _ACTIVATIONS: dict[str, Any] = {
     "Identity": torch.nn.Identity(),

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import transformers
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTextEncoding,
@@ -21,13 +19,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 
 from services.embedding.engine import Tokens
 from services.embedding.engines.encoder_check import TOLERANCE, differs
-from services.embedding.engines.model_folder import ModelFolder
 from services.embedding.engines.packed_build import Head, build_head, build_packed
 from services.embedding.engines.packed_encoder import PackedEncoder
 from services.embedding.engines.packed_facts import Facts, packed_facts
 from services.embedding.engines.padded_encoder import PaddedEncoder
 from services.embedding.engines.rows import Row
 from services.errors import FailedPrecondition
+from services.weights.folder import ModelFolder
 
 _log = logging.getLogger(__name__)
 
@@ -46,27 +44,6 @@ class EncoderModel:
     packed: bool
     parameter_count: int
     width: int
-
-
-def load_config(folder: ModelFolder) -> PretrainedConfig:
-    """The configuration.
-
-    Raises:
-        FailedPrecondition: transformers doesn't know it.
-    """
-    try:
-        config: Any = cast("Any", AutoConfig).from_pretrained(
-            folder.path, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:
-        _log.exception("a configuration can't be loaded")
-        kind = folder.config.get("model_type") or "none"
-        raise FailedPrecondition(
-            f"config.json can't be used: its model_type is “{kind}”, and transformers "
-            f"{transformers.__version__} must know it and all its settings; the server's log has "
-            f"the details."
-        ) from error
-    return cast("PretrainedConfig", config)
 
 
 def has_own_encoder(config: PretrainedConfig) -> bool:

@@ -3,14 +3,13 @@
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, cast
 
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
 from services.embedding.engine import Tokens
-from services.embedding.engines.model_folder import ModelFolder
 from services.errors import FailedPrecondition
+from services.weights import configuration
+from services.weights.folder import ModelFolder
 
 _log = logging.getLogger(__name__)
 
@@ -120,20 +119,15 @@ def load_tokenizer(
     Raises:
         FailedPrecondition: it can't be loaded, or only by Python code.
     """
+    backend = configuration.fast_tokenizer(configuration.load_tokenizer(folder))
     try:
-        tokenizer: Any = cast("Any", AutoTokenizer).from_pretrained(
-            folder.path, local_files_only=True, trust_remote_code=False
-        )
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if not isinstance(backend, Tokenizer):
-            raise TypeError("no fast tokenizer")
         return HFTokenizer(backend, lowercase=lowercase, pools_prefix=pools_prefix)
     except Exception as error:
-        _log.exception("a tokenizer can't be loaded")
+        _log.exception("a tokenizer can't be used")
         raise FailedPrecondition(
-            "The tokenizer can't be loaded: save it into the folder again with "
-            "`tokenizer.save_pretrained(folder)` of a recent transformers, so that there is a "
-            "tokenizer.json; the server's log has the details."
+            "The tokenizer can't be used: save it into the folder again with "
+            "`tokenizer.save_pretrained(folder)` of a recent transformers; the server's log has "
+            "the details."
         ) from error
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from services.embedding.engines.model_folder import check_folder, read_any_json, read_json
 from services.embedding.engines.pooling import MODES
 from services.errors import FailedPrecondition
+from services.weights.folder import check_folder, read_any_json, read_json
 
 MODULES = "modules.json"
 PROMPTS = "config_sentence_transformers.json"

@@ -15,15 +15,16 @@ from transformers.models.auto.modeling_auto import (
 from services.embedding.engine import EncoderInfo, EncoderSpec
 from services.embedding.engines.dense import Finish
 from services.embedding.engines.encoder_check import samples
-from services.embedding.engines.encoder_model import ModelLoading, has_own_encoder, load_config
+from services.embedding.engines.encoder_model import ModelLoading, has_own_encoder
 from services.embedding.engines.hf_text import load_tokenizer
-from services.embedding.engines.model_folder import ModelFolder, digest
 from services.embedding.engines.packed_facts import native_context
-from services.embedding.engines.processor import choose_device, choose_dtype
 from services.embedding.engines.sentence_files import SentenceFiles, read_sentence_files
 from services.embedding.engines.torch_encoder import Machine, TorchEncoder
 from services.embedding.engines.torch_settings import TorchSettings
 from services.errors import FailedPrecondition
+from services.weights.configuration import load_config
+from services.weights.folder import ModelFolder, digest
+from services.weights.processor import choose_device, choose_dtype
 
 transformers.utils.logging.disable_progress_bar()
 

@@ -7,14 +7,14 @@ from functools import cached_property
 from typing import Any, cast
 
 from jinja2 import TemplateError
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from services.errors import FailedPrecondition, InvalidArgument
+from services.errors import InvalidArgument
 from services.inference.engine import TextDecoder
 from services.inference.engines.caller_text import CallerText, sound, split
 from services.inference.engines.pieces import Pieces, Scheme
 from services.inference.engines.template_names import template_family
+from services.weights.configuration import fast_tokenizer
 
 REPLACEMENT = "\ufffd"
 
@@ -27,12 +27,7 @@ class HFText:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, vocabulary_size: int = 0) -> None:
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if not isinstance(backend, Tokenizer):
-            raise FailedPrecondition(
-                "The tokenizer has no tokenizer.json form: save it again with a recent "
-                "transformers."
-            )
+        backend = fast_tokenizer(tokenizer)
         backend.no_truncation()
         backend.no_padding()
         self._tokenizer = tokenizer

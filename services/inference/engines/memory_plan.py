@@ -1,25 +1,20 @@
 """Plans memory before weights are read: what doesn't fit is refused with the arithmetic shown."""
 
-import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import PretrainedConfig
 
 from services.errors import FailedPrecondition
 from services.inference.engines.kv_pool import rounded
+from services.weights.memory import in_units, weight_bytes
 
 CPU_SHARE = 0.5
 """Of the memory that is free beside the weights: other processes live here too."""
 GPU_SHARE = 0.9
-FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-"""Types that are read into the number type of the engine."""
-WIDTHS = {"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}
 LOGITS_COPIES = 6
 """Float32 copies of a step's logits while tokens are chosen."""
 HIDDEN_COPIES = 8
@@ -59,18 +54,18 @@ def plan_kv(needs: MemoryNeeds, *, free: int, share: float, asked: int) -> int:
     one = (rounded(needs.context) + 1) * needs.kv_token
     if asked and asked < one:
         raise FailedPrecondition(
-            f"kv_cache_bytes is {_size(asked)}, but one sequence of {needs.context} tokens takes "
-            f"{_kv(needs, one)}: raise it, or lower the model's context length."
+            f"kv_cache_bytes is {in_units(asked)}, but one sequence of {needs.context} tokens "
+            f"takes {_kv(needs, one)}: raise it, or lower the model's context length."
         )
     least = asked or one
     if least > left:
         total = needs.weights + needs.working + least + least // needs.layers
         raise FailedPrecondition(
-            f"The model does not fit into memory: {_size(needs.weights)} of weights + "
-            f"{_size(needs.working)} to work with + {_kv(needs, least)} of attention memory (and "
-            f"one layer's part of it twice) make {_size(total)}, but {_size(max(0, free))} are "
-            f"free. Lower the context length or kv_cache_bytes, take a smaller number type, or "
-            f"free some memory."
+            f"The model does not fit into memory: {in_units(needs.weights)} of weights + "
+            f"{in_units(needs.working)} to work with + {_kv(needs, least)} of attention memory "
+            f"(and one layer's part of it twice) make {in_units(total)}, but "
+            f"{in_units(max(0, free))} are free. Lower the context length or kv_cache_bytes, take "
+            f"a smaller number type, or free some memory."
         )
     return asked or max(one, min(needs.slots * one, int(left * share)))
 
@@ -84,8 +79,8 @@ def check_kv(budget: int, kv_token: int, context: int) -> int:
     tokens = budget // kv_token
     if tokens < rounded(context) + 1:
         raise FailedPrecondition(
-            f"{_size(budget)} of attention memory hold {tokens} tokens of {kv_token:,} bytes, but "
-            f"a context is {context} tokens: raise kv_cache_bytes, or lower the context length."
+            f"{in_units(budget)} of attention memory hold {tokens} tokens of {kv_token:,} bytes, "
+            f"but a context is {context} tokens: raise kv_cache_bytes, or lower the context length."
         )
     return tokens
 
@@ -121,55 +116,5 @@ def memory_needs(
     )
 
 
-def weight_bytes(files: Iterable[Path], float_size: int) -> int:
-    """Bytes of the weights in memory, from the headers of safetensors files."""
-    total = 0
-    for file in files:
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        for name, tensor in cast("dict[str, dict[str, Any]]", header).items():
-            if name != "__metadata__":
-                kind = str(tensor["dtype"])
-                width = float_size if kind in FLOATS else WIDTHS.get(kind, 1)
-                total += prod(tensor["shape"]) * width
-    return total
-
-
-def free_bytes(device: torch.device) -> int:
-    """Bytes of memory that are free on a device, for this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return min(_machine_free(), container_free())
-
-
-def _machine_free() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    return values["MemAvailable"]
-
-
-def container_free(folder: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that a container's limit leaves; file pages that can be dropped count as free."""
-    unlimited = 2**62
-    try:
-        most = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-        statistics = (folder / "memory.stat").read_text().split()
-    except (OSError, ValueError):
-        return unlimited
-    if most == "max":
-        return unlimited
-    droppable = int(statistics[statistics.index("inactive_file") + 1])
-    return int(most) - used + droppable
-
-
 def _kv(needs: MemoryNeeds, size: int) -> str:
-    return f"{_size(size)} ({size // needs.kv_token} tokens × {needs.kv_token:,} bytes)"
-
-
-def _size(count: int) -> str:
-    power = min(3, max(0, count.bit_length() - 1) // 10)
-    return f"{count / 1024**power:,.4g} {('bytes', 'KiB', 'MiB', 'GiB')[power]}"
+    return f"{in_units(size)} ({size // needs.kv_token} tokens × {needs.kv_token:,} bytes)"

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import FailedPrecondition, Unavailable
-from services.inference.engines.memory_plan import free_bytes, weight_bytes
-from services.inference.engines.model_folder import ModelFolder
-from services.inference.engines.processor import choose_device
+from services.weights.folder import ModelFolder
+from services.weights.memory import free_bytes, weight_bytes
+from services.weights.processor import choose_device
 
 _log = logging.getLogger(__name__)
 

@@ -20,18 +20,19 @@ from services.inference.engines.architecture import (
     end_tokens,
     layer_kinds,
 )
-from services.inference.engines.hf_folder import load_config, load_tokenizer
 from services.inference.engines.hf_text import HFText
 from services.inference.engines.masks import SLIDING
-from services.inference.engines.memory_plan import CPU_SHARE, free_bytes, memory_needs, plan_kv
-from services.inference.engines.model_folder import ModelFolder
+from services.inference.engines.memory_plan import CPU_SHARE, memory_needs, plan_kv
 from services.inference.engines.openvino_cache import Converted, ConvertedModels
 from services.inference.engines.openvino_engine import OpenVinoEngine
 from services.inference.engines.openvino_link import WorkerLink
 from services.inference.engines.openvino_messages import BLOCK, Start
 from services.inference.engines.openvino_queue import OpenVinoQueue
 from services.inference.engines.openvino_settings import OpenVinoSettings
-from services.inference.engines.processor import choose_device, choose_dtype
+from services.weights.configuration import load_config, load_tokenizer
+from services.weights.folder import ModelFolder
+from services.weights.memory import free_bytes
+from services.weights.processor import choose_device, choose_dtype
 
 CAPABILITIES = EngineCapabilities(
     # What is missing, OpenVINO has not or means otherwise: its presence and frequency penalties
@@ -111,7 +112,7 @@ class OpenVinoLoader:
 
     def _plan(self, spec: ModelSpec) -> _Plan:
         settings = self._settings
-        folder = ModelFolder(spec.source)
+        folder = ModelFolder(spec.source, takes_adapters=True)
         device = choose_device("cpu")
         dtype = choose_dtype(
             spec.dtype if spec.dtype not in ("", "auto") else settings.dtype, device

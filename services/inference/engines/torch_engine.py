@@ -32,11 +32,11 @@ from services.inference.engines.grammar_compiler import GrammarCompiler
 from services.inference.engines.grammar_masks import CompiledGrammar
 from services.inference.engines.guides import check_forms, without_guides
 from services.inference.engines.handle import Command, Handover, ScheduledGroup, deliver
-from services.inference.engines.memory_plan import free_bytes
 from services.inference.engines.scheduler import Scheduler, unloaded
 from services.inference.engines.steps import Batch, Step
 from services.inference.engines.torch_adapter import Bench, TorchAdapter, adapted_info, check_room
 from services.inference.engines.torch_runner import SpanResult, TorchRunner
+from services.weights.memory import free_bytes
 
 _log = logging.getLogger(__name__)
 

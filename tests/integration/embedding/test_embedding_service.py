@@ -13,7 +13,8 @@ from penstock.embedding.v1 import embedding_pb2
 from penstock.embedding.v1 import embedding_service_pb2 as pb
 from penstock.inference.v1 import priority_pb2, queue_pb2
 
-from tests.integration.embedding.embedding_platform import OTHER, USER, Platform, reason, request
+from tests.integration.embedding.embedding_platform import OTHER, USER, Platform, request
+from tests.integration.reasons import reason
 
 DIMENSIONS = 64
 CONTEXT = 512

@@ -1,12 +1,8 @@
 """The two processes of the control loop, as they are run: killed, restarted, redeployed."""
 
 import asyncio
-import json
-import os
 import signal
-import socket
-import sys
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +15,9 @@ from penstock.inference.v1.inference_service_pb2_grpc import InferenceServiceStu
 from penstock.model.v1 import model_pb2, model_service_pb2
 from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 
-from tests.integration.inference.inference_platform import reason
+from tests.integration.reasons import outcome, reason
+from tests.integration.serving_processes import ADMIN, Processes, run_processes, until_ready
 
-ADMIN = (("authorization", "Bearer admin-token"),)
 CONFIG = """
 [api.models.first]
 path = "{folder}"
@@ -32,83 +28,15 @@ engine = "echo"
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Processes:
-    """Both services over one data directory, on ports that stay theirs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.ports = {"model": free_port(), "inference": free_port()}
-        self.running: dict[str, asyncio.subprocess.Process] = {}
-        (folder / "admin-key").write_text("admin-token")
-        (folder / "admin-key").chmod(0o600)
-        config = folder / "penstock.toml"
-        config.write_text(CONFIG.format(folder=folder))
-        self._arguments = ["--config", str(config), "--data-dir", str(folder)]
-
-    async def start(self, name: str) -> None:
-        environment = os.environ | {
-            "PENSTOCK_SERVICE_TOKEN": "service-token",
-            "PENSTOCK_SERVICES_MODEL_TARGET": self.address("model"),
-        }
-        process = self.running[name] = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", f"services.{name}", "--port", str(self.ports[name])),
-            *self._arguments,
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        assert process.stdout is not None
-        async with asyncio.timeout(30):
-            line = json.loads(await process.stdout.readline())
-        assert line == {"service": name, "address": self.address(name)}
-
-    async def kill(self, name: str, number: int = signal.SIGKILL) -> int:
-        process = self.running.pop(name)
-        process.send_signal(number)
-        async with asyncio.timeout(10):
-            return await process.wait()
-
-    def address(self, name: str) -> str:
-        return f"127.0.0.1:{self.ports[name]}"
-
-
 @pytest.fixture
 async def processes(tmp_path: Path) -> AsyncIterator[Processes]:
-    processes = Processes(tmp_path)
-    await asyncio.gather(processes.start("model"), processes.start("inference"))
-    yield processes
-    for name in tuple(processes.running):
-        await processes.kill(name)
-
-
-async def until_ready(models: Any, id: str, revision: int = 1) -> model_pb2.Model:
-    request = model_service_pb2.GetModelRequest(name=f"models/{id}")
-    name = f"models/{id}/revisions/{revision}"
-    async with asyncio.timeout(20):
-        while True:
-            model = await models.GetModel(request, metadata=ADMIN, wait_for_ready=True)
-            if model.state == model_pb2.Model.STATE_READY and name in model.serving_revisions:
-                return model
-            await asyncio.sleep(0.02)
+    async with run_processes(tmp_path, "inference", CONFIG) as processes:
+        yield processes
 
 
 def chat(model: str, text: str = "hello") -> inference_pb.ChatRequest:
     message = message_pb2.Message(role=2, parts=[message_pb2.Part(text=text)])
     return inference_pb.ChatRequest(model=model, messages=[message])
-
-
-async def outcome(answer: Awaitable[str]) -> str:
-    """The answer, or the reason for which there is none."""
-    try:
-        return await answer
-    except grpc.aio.AioRpcError as error:
-        return reason(error)[0]
 
 
 async def test_the_loop_heals_from_anything(processes: Processes) -> None:

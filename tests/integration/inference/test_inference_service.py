@@ -8,7 +8,8 @@ from google.protobuf.struct_pb2 import Struct
 from penstock.inference.v1 import event_pb2, message_pb2, priority_pb2, queue_pb2, sampling_pb2
 from penstock.inference.v1 import inference_service_pb2 as pb
 
-from tests.integration.inference.inference_platform import USER, Platform, reason
+from tests.integration.inference.inference_platform import USER, Platform
+from tests.integration.reasons import reason
 
 TEXT = "Wörter 😀 and words"
 

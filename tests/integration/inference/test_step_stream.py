@@ -10,7 +10,8 @@ from penstock.inference.internal.v1 import step_service_pb2 as pb
 from penstock.inference.v1 import inference_service_pb2 as inference_pb
 from penstock.inference.v1 import message_pb2, sampling_pb2
 
-from tests.integration.inference.inference_platform import Platform, reason
+from tests.integration.inference.inference_platform import Platform
+from tests.integration.reasons import reason
 
 METADATA = {"authorization": "Bearer user-token", "x-request-id": "r-1"}
 

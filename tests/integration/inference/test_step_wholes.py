@@ -12,9 +12,10 @@ from penstock.inference.v1 import inference_service_pb2 as inference_pb
 from penstock.inference.v1 import message_pb2, sampling_pb2
 
 from services.inference.step_answers import PIECE_BYTES, SHARE_BYTES
-from tests.integration.inference.inference_platform import USER, Platform, reason
+from tests.integration.inference.inference_platform import USER, Platform
 from tests.integration.inference.test_inference_service import ERRORS
 from tests.integration.inference.test_step_stream import METADATA, Edge, chat, status, until_free
+from tests.integration.reasons import reason
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"x": [1]}}\n</tool_call>'
 

@@ -133,6 +133,64 @@ async def test_a_cancelled_transaction_leaves_nothing_and_blocks_nobody(store):
         await tx.put(entry("b"))
 
 
+async def test_transactions_cancelled_anywhere_leave_nothing_and_block_nobody(database_url, store):
+    async def write():
+        async with store.writing() as tx:
+            for at in range(3):
+                await tx.record(entry(f"a{at}"), NOW)
+                await tx.put(entry(f"a{at}"))
+
+    async def read():
+        async with store.reading() as tx:
+            await tx.entries()
+            await tx.sequence()
+
+    async with contextlib.aclosing(await SqlStore.open(database_url)) as other:
+        for turns in range(60):
+            for work in (write, read):
+                task = asyncio.create_task(work())
+                for _ in range(turns):
+                    await asyncio.sleep(0.0002 if turns % 2 else 0)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+                async with other.writing() as tx:  # would wait for a lock that nobody gives back
+                    found = await tx.entries()
+                    assert len(found) in {0, 3}
+                    for each in found:
+                        await tx.remove(each)
+
+
+@pytest.mark.parametrize("closes_first", [False, True])
+async def test_a_writer_that_is_cancelled_while_it_waits_keeps_no_lock(tmp_path, closes_first):
+    """SQLite waits for the lock in a thread, which goes on, and gets it with nobody there."""
+    path = tmp_path / "model.db"
+    store = await SqlStore.open(f"sqlite:///{path}")
+
+    async def write():
+        async with store.writing():
+            pass
+
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(write())
+        await asyncio.wait([writing], timeout=0.1)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        if closes_first:
+            closing = asyncio.create_task(store.aclose())
+            await asyncio.wait([closing], timeout=0.1)
+            assert not closing.done()  # it waits for the thread
+            other.execute("ROLLBACK")
+            await closing
+        else:
+            other.execute("ROLLBACK")
+            await write()
+            await store.aclose()
+        other.execute("BEGIN IMMEDIATE")
+
+
 async def test_a_name_that_is_taken(store):
     async with store.writing() as tx:
         await tx.put(entry("a", aliases=("x",)))

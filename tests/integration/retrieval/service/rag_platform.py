@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
 from penstock.embedding.v1.embedding_service_pb2_grpc import (
     add_EmbeddingServiceServicer_to_server,
 )
@@ -157,16 +156,6 @@ async def broken(call: Any) -> tuple[list[Any], grpc.aio.AioRpcError]:
     except grpc.aio.AioRpcError as error:
         return events, error
     raise AssertionError("the stream ended well")
-
-
-def reason(error: grpc.aio.AioRpcError | status_pb2.Status) -> tuple[str, str]:
-    """Reason and field of an error."""
-    if isinstance(error, grpc.aio.AioRpcError):
-        trailing = dict(error.trailing_metadata() or ())
-        error = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
-    info = error_details_pb2.ErrorInfo()
-    assert any(detail.Unpack(info) for detail in error.details)
-    return info.reason, info.metadata.get("param", "")
 
 
 @contextlib.asynccontextmanager

@@ -18,12 +18,12 @@ from penstock.retrieval.v1 import retrieval_service_pb2 as pb
 from penstock.retrieval.v1 import search_pb2 as search_pb
 
 from services.retrieval.names import is_uid
+from tests.integration.reasons import reason
 from tests.integration.retrieval.service.rag_platform import (
     CONTEXT_LENGTH,
     PARENT,
     USER,
     Platform,
-    reason,
 )
 
 Schema = collection_pb.PropertySchema

@@ -18,6 +18,7 @@ from penstock.retrieval.v1 import retrieval_service_pb2 as pb
 from penstock.retrieval.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 
 from services.rpc.tokens import TokenSources, TokenStore
+from tests.integration.reasons import reason
 from tests.integration.retrieval.service.rag_platform import (
     PARENT,
     USER,
@@ -27,7 +28,6 @@ from tests.integration.retrieval.service.rag_platform import (
     embedding_model,
     embedding_service,
     peers,
-    reason,
     serving,
     upserts,
 )

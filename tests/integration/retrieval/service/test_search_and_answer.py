@@ -16,13 +16,13 @@ from penstock.retrieval.v1 import prompt_pb2 as prompt_pb
 from penstock.retrieval.v1 import retrieval_service_pb2 as pb
 from penstock.retrieval.v1 import search_pb2 as search_pb
 
+from tests.integration.reasons import reason
 from tests.integration.retrieval.service.rag_platform import (
     PARENT,
     USER,
     Platform,
     broken,
     platform,
-    reason,
 )
 
 FACTS = {

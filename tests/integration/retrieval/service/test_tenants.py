@@ -10,11 +10,11 @@ from penstock.inference.v1 import message_pb2 as message_pb
 from penstock.retrieval.v1 import retrieval_service_pb2 as pb
 from penstock.retrieval.v1 import search_pb2 as search_pb
 
+from tests.integration.reasons import reason
 from tests.integration.retrieval.service.rag_platform import (
     Platform,
     broken,
     credential,
-    reason,
     upserts,
 )
 

@@ -12,12 +12,12 @@ from penstock.retrieval.v1 import document_pb2 as document_pb
 from penstock.retrieval.v1 import retrieval_service_pb2 as pb
 from penstock.retrieval.v1 import upsert_pb2 as upsert_pb
 
+from tests.integration.reasons import reason
 from tests.integration.retrieval.service.rag_platform import (
     PARENT,
     USER,
     Platform,
     broken,
-    reason,
     upserts,
 )
 

@@ -15,14 +15,12 @@ from services.inference.engines import torch_loader
 from services.inference.engines.memory_plan import (
     MemoryNeeds,
     check_kv,
-    container_free,
-    free_bytes,
     memory_needs,
     plan_kv,
-    weight_bytes,
 )
 from services.inference.engines.torch_loader import TorchLoader
 from services.inference.engines.torch_settings import TorchSettings
+from services.weights.memory import weight_bytes
 from tests.conformance.tiny_models import save_model
 
 # One context is 33 tokens (a column is for padding) of 100 bytes; four run at once.
@@ -106,17 +104,6 @@ def test_needs_are_read_from_files(tmp_path: Path, dtype: torch.dtype, family: s
     per_head = {"llama": 2 * 8, "gpt2": 4 * 8}[family]
     assert needs.kv_token == 2 * 2 * per_head * dtype.itemsize
     assert needs.working > 0
-
-
-def test_free_memory_is_some(tmp_path: Path) -> None:
-    assert free_bytes(torch.device("cpu")) > 2**20
-    assert container_free(tmp_path) > 2**50
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("700\n")
-    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\n")
-    assert container_free(tmp_path) == 450
-    (tmp_path / "memory.max").write_text("max\n")
-    assert container_free(tmp_path) > 2**50
 
 
 async def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(

@@ -10,10 +10,10 @@ import pytest
 
 from services.errors import FailedPrecondition
 from services.inference.engine import ModelSpec
-from services.inference.engines.model_folder import ModelFolder
 from services.inference.engines.openvino_cache import MANIFEST, Converted, ConvertedModels
 from services.inference.engines.openvino_loader import OpenVinoLoader
 from services.inference.engines.openvino_settings import OpenVinoSettings
+from services.weights.folder import ModelFolder
 from tests.conformance.tiny_models import save_model
 
 pytest.importorskip("openvino_genai", reason="the extra `openvino` is not installed")

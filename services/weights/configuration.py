@@ -4,10 +4,11 @@ import logging
 from typing import Any, cast
 
 import transformers
+from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from services.errors import FailedPrecondition
-from services.inference.engines.model_folder import ModelFolder
+from services.weights.folder import ModelFolder
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,21 @@ def load_tokenizer(folder: ModelFolder) -> PreTrainedTokenizerBase:
         _log.exception("a tokenizer can't be loaded")
         raise FailedPrecondition(
             "The tokenizer can't be loaded: save it into the folder again with "
-            "`tokenizer.save_pretrained(folder)`; the server's log has the details."
+            "`tokenizer.save_pretrained(folder)` of a recent transformers, so that there is a "
+            "tokenizer.json; the server's log has the details."
         ) from error
     return cast("PreTrainedTokenizerBase", tokenizer)
+
+
+def fast_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """What a tokenizer computes with, in the `tokenizers` library.
+
+    Raises:
+        FailedPrecondition: it is written in Python.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise FailedPrecondition(
+            "The tokenizer has no tokenizer.json form: save it again with a recent transformers."
+        )
+    return backend
