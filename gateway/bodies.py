@@ -1,6 +1,7 @@
 """Reads request bodies, within their limit."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 from starlette.types import Message, Receive, Scope
 
@@ -18,9 +19,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         ProblemError: it is larger than `limit`, or stalls.
         ClientGoneError: the client left before its end.
     """
-    for key, value in scope["headers"]:
-        if key == b"content-length" and value.isdigit() and int(value) > limit:
-            raise _too_large(limit)
+    _check_length(scope, limit)
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -37,6 +36,27 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
             pieces.append(piece)
             return b"".join(pieces)
         pieces.append(piece)
+
+
+async def body_pieces(scope: Scope, receive: Receive, limit: int) -> AsyncGenerator[bytes, None]:
+    """Reads a body piece by piece, with the limits of `read_body`.
+
+    Raises:
+        ProblemError: it is larger than `limit`, or stalls.
+        ClientGoneError: the client left before its end.
+    """
+    _check_length(scope, limit)
+    size, more = 0, True
+    while more:
+        message = await _next(receive)
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        piece: bytes = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        more = message.get("more_body", False)
+        yield piece
 
 
 async def disconnected(receive: Receive) -> None:
@@ -57,6 +77,12 @@ async def _next(receive: Receive) -> Message:
     except TimeoutError:
         message = "The body of the request did not arrive in time. Send it again."
         raise ProblemError(Problem("BODY_TIMEOUT", message)) from None
+
+
+def _check_length(scope: Scope, limit: int) -> None:
+    for key, value in scope["headers"]:
+        if key == b"content-length" and value.isdigit() and int(value) > limit:
+            raise _too_large(limit)
 
 
 def _too_large(limit: int) -> ProblemError:

@@ -9,9 +9,11 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2
 from penstock.embedding.v1 import embedding_service_pb2_grpc
+from penstock.image.v1 import image_service_pb2_grpc
 from penstock.inference.v1 import inference_service_pb2_grpc
 from penstock.model.v1 import model_service_pb2_grpc
 from penstock.retrieval.v1 import retrieval_service_pb2_grpc
+from penstock.training.v1 import training_service_pb2_grpc
 
 from gateway.context import RequestContext
 from gateway.errors import ClientGoneError, ProblemError, from_rpc_error
@@ -23,6 +25,13 @@ _CATALOGUE_S = 10.0
 
 _READS = {
     "penstock.model.v1.ModelService": ("ListModels", "GetModel", "GetStatus"),
+    "penstock.image.v1.ImageService": (
+        "GetProgress",
+        "ListSamplers",
+        "ListSchedulers",
+        "ListCheckpoints",
+        "GetOptions",
+    ),
     "penstock.retrieval.v1.RetrievalService": (
         "GetCollection",
         "ListCollections",
@@ -31,6 +40,7 @@ _READS = {
         "GetPrompt",
         "ListPrompts",
     ),
+    "penstock.training.v1.TrainingService": ("GetFile", "ListFiles"),
 }
 """Reads alone are tried again: nothing is computed or changed twice behind the caller's back."""
 
@@ -77,11 +87,12 @@ Answer = TypeVar("Answer")
 
 
 class Method(Protocol[Request, Response]):
-    """A unary RPC of a stub."""
+    """An RPC of a stub with one answer. What it takes may be a stream."""
 
     def __call__(
         self,
         request: Request,
+        /,
         *,
         timeout: float | None = None,
         metadata: Any = None,
@@ -119,9 +130,11 @@ class Clients:
         self.embedding = embedding_service_pb2_grpc.EmbeddingServiceStub(
             self._channels["embedding"]
         )
+        self.images = image_service_pb2_grpc.ImageServiceStub(self._channels["image"])
         self.retrieval = retrieval_service_pb2_grpc.RetrievalServiceStub(
             self._channels["retrieval"]
         )
+        self.training = training_service_pb2_grpc.TrainingServiceStub(self._channels["training"])
         self.health = {name: _health(channel) for name, channel in self._channels.items()}
         self.steps = StepClient(inference, own, settings.addresses["inference"])
 

@@ -47,6 +47,8 @@ KINDS: Mapping[str, Kind] = {
     "INTERNAL": Kind(500),
     "SLOW_READER": Kind(503, retry=False),
     "MESSAGE_TOO_LARGE": Kind(413),
+    "OUT_OF_RANGE": Kind(400),
+    "STORAGE_FULL": Kind(507, retry=False),
     # The edge's own:
     "METHOD_NOT_ALLOWED": Kind(405),
     "UNKNOWN_URL": Kind(404),
@@ -54,6 +56,7 @@ KINDS: Mapping[str, Kind] = {
     "BODY_TIMEOUT": Kind(408),
     "MALFORMED_BODY": Kind(400),
     "NOT_JSON": Kind(400),
+    "UNKNOWN_SCRIPT": Kind(422),
 }
 """Every reason of `penstock.errors.v1.ErrorReason`, without its prefix, and the edge's own."""
 

@@ -1,5 +1,7 @@
 """Who may pass: authentication and limits, before an endpoint sees the request."""
 
+from collections.abc import Callable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth import Authenticator, Principal
@@ -7,6 +9,17 @@ from gateway.context import RequestContext, context_of
 from gateway.dialects.dialect import Dialect
 from gateway.errors import ProblemError
 from gateway.rate_limits import RequestLimiter
+
+Caller = tuple[Principal, str | None]
+"""Who calls, and the `authorization` that travels on to services."""
+
+Identify = Callable[[Authenticator, RequestContext], Caller]
+"""Finds out who calls, or raises a ProblemError."""
+
+
+def bearer(authenticator: Authenticator, context: RequestContext) -> Caller:
+    """Takes bearer tokens only."""
+    return authenticator.authenticate(context.headers.get("authorization"))
 
 
 class Guard:
@@ -16,23 +29,17 @@ class Guard:
         self.authenticator = authenticator
         self._limiter = limiter
 
-    def protect(self, endpoint: ASGIApp, dialect: Dialect) -> ASGIApp:
+    def protect(self, endpoint: ASGIApp, dialect: Dialect, identify: Identify = bearer) -> ASGIApp:
         """Puts the guard before an endpoint."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._admit(scope, dialect)
+            context = context_of(scope)
+            await self.admit(context, dialect, identify(self.authenticator, context))
             await endpoint(scope, receive, send)
 
         return Endpoint(guarded)
 
-    async def _admit(self, scope: Scope, dialect: Dialect) -> None:
-        context = context_of(scope)
-        authorization = context.headers.get("authorization")
-        await self.admit(context, dialect, self.authenticator.authenticate(authorization))
-
-    async def admit(
-        self, context: RequestContext, dialect: Dialect, caller: tuple[Principal, str | None]
-    ) -> None:
+    async def admit(self, context: RequestContext, dialect: Dialect, caller: Caller) -> None:
         """Counts a request of a caller, and notes who it is.
 
         Raises:

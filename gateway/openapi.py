@@ -21,16 +21,20 @@ class Operation:
     method: str
     path: str
     summary: str
-    answer: type[msgspec.Struct]
-    """Schema of the answer."""
+    answer: Any
+    """Type of the answer: a struct, a list of them, None for `null`, or bytes for a file."""
     body: type[msgspec.Struct] | None = None
-    """Schema of the request's body."""
+    """Schema of the request's body, as JSON."""
+    form: type[msgspec.Struct] | None = None
+    """Schema of the request's body, as `multipart/form-data`."""
     query: type[msgspec.Struct] | None = None
     """Schema of the parameters in its query string."""
     streams: bool = False
     """Whether the answer may be a stream of server-sent events."""
     open: bool = False
     """Whether it needs no credential."""
+    basic: bool = False
+    """Whether it takes a token as a password, too."""
     error: type[msgspec.Struct] | None = None
     """Schema of its errors, where they are not like others."""
 
@@ -61,14 +65,17 @@ HEALTH = (
 
 def document(operations: Sequence[Operation], error: type[msgspec.Struct]) -> dict[str, Any]:
     """Makes the document; `error` is the schema of errors."""
-    kinds = [error, *(op.answer for op in operations)]
+    kinds: list[Any] = [error, *(op.answer for op in operations)]
     kinds += [op.body for op in operations if op.body is not None]
+    kinds += [op.form for op in operations if op.form is not None]
     kinds += [op.error for op in operations if op.error is not None]
     unique = list(dict.fromkeys(kinds))
-    _, components = msgspec.json.schema_components(unique, ref_template=_REF)
+    found, components = msgspec.json.schema_components(unique, ref_template=_REF)
+    schemas = dict(zip(unique, found, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, error)
+        described = _operation(operation, error, schemas)
+        paths.setdefault(operation.path, {})[operation.method] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -82,13 +89,19 @@ def document(operations: Sequence[Operation], error: type[msgspec.Struct]) -> di
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic"},
+            },
         },
     }
 
 
-def _operation(operation: Operation, error: type[msgspec.Struct]) -> dict[str, Any]:
-    content: dict[str, Any] = {"application/json": {"schema": _reference(operation.answer)}}
+def _operation(
+    operation: Operation, error: type[msgspec.Struct], schemas: Mapping[Any, dict[str, Any]]
+) -> dict[str, Any]:
+    kind = "application/octet-stream" if operation.answer is bytes else "application/json"
+    content: dict[str, Any] = {kind: {"schema": schemas[operation.answer]}}
     if operation.streams:
         content["text/event-stream"] = {"schema": {"type": "string"}}
     name = operation.path.strip("/").replace("/", "_").replace("{", "").replace("}", "")
@@ -99,21 +112,21 @@ def _operation(operation: Operation, error: type[msgspec.Struct]) -> dict[str, A
             "200": {"description": "The answer.", "content": content},
             "default": {
                 "description": "What went wrong.",
-                "content": {"application/json": {"schema": _reference(operation.error or error)}},
+                "content": {"application/json": {"schema": schemas[operation.error or error]}},
             },
         },
     }
-    if operation.body is not None:
-        schema = _reference(operation.body)
-        described["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": schema}},
-        }
+    bodies = {"application/json": operation.body, "multipart/form-data": operation.form}
+    taken = {name: {"schema": schemas[kind]} for name, kind in bodies.items() if kind is not None}
+    if taken:
+        described["requestBody"] = {"required": True, "content": taken}
     parameters = [*_path_parameters(operation.path), *_query_parameters(operation.query)]
     if parameters:
         described["parameters"] = parameters
     if operation.open:
         described["security"] = []
+    if operation.basic:
+        described["security"] = [{"bearer": []}, {"basic": []}]
     return described
 
 
@@ -141,10 +154,6 @@ def _query_parameters(query: type[msgspec.Struct] | None) -> list[dict[str, Any]
         {"name": name, "in": "query", "required": name in required, "schema": schema}
         for name, schema in described["properties"].items()
     ]
-
-
-def _reference(kind: type[msgspec.Struct]) -> Mapping[str, str]:
-    return {"$ref": _REF.format(name=kind.__name__)}
 
 
 class OpenApi:

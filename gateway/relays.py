@@ -142,16 +142,21 @@ async def relay(
 async def _next_frames(
     reader: EventReader, renderer: Renderer[Any], ping_interval_s: float
 ) -> Sequence[bytes]:
-    """Waits for an event. A failure is an event too, the last one."""
-    try:
-        event = await reader.read(ping_interval_s)
-    except TimeoutError:
-        return (PING,)
-    except ProblemError as error:
-        return (renderer.fail(error.problem),)
-    if event is None:
-        return (renderer.fail(unavailable(CUT_SHORT)),)
-    return renderer.feed(event)
+    """Waits for something to send. A failure is an event too, the last one."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + ping_interval_s
+    while True:
+        try:
+            event = await reader.read(max(until - loop.time(), 0))
+        except TimeoutError:
+            return (PING,)
+        except ProblemError as error:
+            return (renderer.fail(error.problem),)
+        if event is None:
+            return (renderer.fail(unavailable(CUT_SHORT)),)
+        frames = renderer.feed(event)
+        if frames or renderer.finished:  # some events show nothing, and clients hear nothing
+            return frames
 
 
 class _Sender:

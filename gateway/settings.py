@@ -51,6 +51,8 @@ class ApiSettings:
     """Requests that one token may make a minute. 0 is no limit."""
     max_tokens_per_minute: int = 0
     """Tokens that one token may use a minute. 0 is no limit."""
+    max_upload_bytes: int = 512 * 1024 * 1024
+    """Largest file of `POST /v1/files`. It waits on disk, in TMPDIR, until all of it is here."""
     cors_enabled: bool = True
     """Answers browsers of other origins."""
     cors_origins: tuple[str, ...] = ("*",)
@@ -274,6 +276,8 @@ def _check(settings: Settings) -> None:
     _ = settings.host_port
     if settings.api.max_requests_per_minute < 0:
         raise SettingsError("api.max_requests_per_minute must not be negative")
+    if settings.api.max_upload_bytes < 1:
+        raise SettingsError("api.max_upload_bytes must be at least 1")
     if settings.api.max_tokens_per_minute:  # a limit that isn't kept is worse than none
         raise SettingsError("api.max_tokens_per_minute: tokens can't be limited yet; leave it 0")
     if settings.log.level not in ("debug", "info", "warning", "error"):

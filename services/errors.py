@@ -8,6 +8,7 @@
     │   ├── UnsupportedParameter     known, but this model or engine can't honour it
     │   ├── ContextLengthExceeded    prompt and output don't fit the model's context
     │   ├── MessageTooLarge          larger than the server accepts
+    │   ├── OutOfRange               an offset lies beyond the end
     │   └── Unsupported              the method is not available on this server
     ├── the caller may not
     │   ├── MissingCredentials       no credentials came with the call
@@ -24,6 +25,7 @@
     │   ├── RateLimited              the principal's limit is used up
     │   ├── QueueFull                the bounded queue is full
     │   ├── SlowReader               the caller reads too slowly
+    │   ├── StorageFull              no room left where the service keeps its data
     │   ├── Unavailable              a service that this one needs can't be reached
     │   ├── DeadlineExceeded         the deadline passed
     │   └── Cancelled                the caller cancelled
@@ -111,6 +113,12 @@ class MessageTooLarge(DomainError):
     reason = "MESSAGE_TOO_LARGE"
 
 
+class OutOfRange(DomainError):
+    """An offset lies beyond the end of what it counts in."""
+
+    reason = "OUT_OF_RANGE"
+
+
 class Unsupported(DomainError):
     """The method is not available on this server."""
 
@@ -187,6 +195,12 @@ class SlowReader(DomainError):
     """The caller reads too slowly and its buffer stayed full."""
 
     reason = "SLOW_READER"
+
+
+class StorageFull(DomainError):
+    """There is no room left where the service keeps its data."""
+
+    reason = "STORAGE_FULL"
 
 
 class Unavailable(DomainError):

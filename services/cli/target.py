@@ -20,6 +20,8 @@ class Choices:
     model_address: str | None = None
     inference_address: str | None = None
     retrieval_address: str | None = None
+    image_address: str | None = None
+    training_address: str | None = None
     api_key: str | None = field(default=None, repr=False)
 
 
@@ -32,6 +34,8 @@ class Target:
     model_address: str
     inference_address: str
     retrieval_address: str
+    image_address: str
+    training_address: str
     api_key: str = field(repr=False)
     """Empty: none was found."""
     record: Record | None
@@ -88,6 +92,18 @@ def find_target(choices: Choices) -> Target:
             services.retrieval.target,
             defaults.retrieval.address,
             "retrieval",
+        ),
+        image_address=address(
+            choices.image_address,
+            services.image.target,
+            defaults.image.address,
+            "image",
+        ),
+        training_address=address(
+            choices.training_address,
+            services.training.target,
+            defaults.training.address,
+            "training",
         ),
         api_key=choices.api_key or _admin_key(data_dir) or settings.api.api_key,
         record=record,

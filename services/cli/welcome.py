@@ -53,7 +53,7 @@ def welcome_screen(welcome: Welcome) -> Iterator[RenderableType]:
         yield Text("Try:", style="dim")
         yield Text(curl_line(welcome))
     yield ""
-    yield Text("`penstock chat` talks to it from another terminal. Ctrl-C stops.", style="dim")
+    yield Text(f"{_other_commands(welcome)} from another terminal. Ctrl-C stops.", style="dim")
 
 
 def curl_line(welcome: Welcome) -> str:
@@ -72,6 +72,15 @@ def curl_line(welcome: Welcome) -> str:
         f"curl {welcome.url}/v1/chat/completions {key} "
         f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
     )
+
+
+def _other_commands(welcome: Welcome) -> str:
+    has_images = any(
+        standing.model.kind == model_pb2.MODEL_KIND_IMAGE and standing.state == "ready"
+        for standing in welcome.models
+    )
+    draws = ', `penstock image "a red circle"` draws' if has_images else ""
+    return f"`penstock chat` talks to it{draws}"
 
 
 def to_json(welcome: Welcome) -> dict[str, object]:

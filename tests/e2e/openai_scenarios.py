@@ -23,4 +23,6 @@ PYTHON_SCENARIOS = [
     "embedding_batch",
     "embedding_errors",
     "vector_stores",
+    "files",
+    "attached_files",
 ]

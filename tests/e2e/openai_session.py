@@ -4,6 +4,7 @@
 """
 
 import json
+import pathlib
 import sys
 import time
 from collections.abc import Callable
@@ -452,9 +453,7 @@ def vector_stores(client: openai.OpenAI) -> None:
     assert stores.retrieve(made.id).name == "second"
     assert list(stores.search(made.id, query="anything")) == []
     assert list(stores.files.list(made.id)) == []
-    error = refusal(
-        openai.BadRequestError, lambda: stores.files.create(made.id, file_id="file-none")
-    )
+    error = refusal(openai.NotFoundError, lambda: stores.files.create(made.id, file_id="file-none"))
     assert error.param == "file_id"
     for store_id in (made.id, *others):
         gone = stores.delete(store_id)
@@ -463,6 +462,83 @@ def vector_stores(client: openai.OpenAI) -> None:
     refusal(openai.NotFoundError, lambda: stores.search(made.id, query="x"))
     error = refusal(openai.BadRequestError, lambda: stores.list(limit=0))
     assert error.param == "limit"
+
+
+LINES = b'{"messages": [{"role": "user", "content": "Hi"}]}\n' * 50
+
+
+def files(client: openai.OpenAI) -> None:
+    made = client.files.create(file=("lines.jsonl", LINES), purpose="fine-tune")
+    assert made.id.startswith("file-")
+    assert len(made.id) == len("file-") + 24
+    assert (made.object, made.bytes, made.status) == ("file", len(LINES), "processed")
+    assert (made.filename, made.purpose) == ("lines.jsonl", "fine-tune")
+    assert made.expires_at is None
+    assert client.files.retrieve(made.id) == made
+    # A file on disk, bytes and an open file: three forms on the wire.
+    here = pathlib.Path(__file__)
+    path = client.files.create(file=here, purpose="user_data")
+    with here.open("rb") as opened:
+        named = client.files.create(file=opened, purpose="assistants")
+    nameless = client.files.create(file=b"some bytes", purpose="batch")
+    assert (path.filename, named.filename, nameless.filename) == (here.name, here.name, "upload")
+    content = client.files.content(path.id)
+    assert content.read() == here.read_bytes()
+    with client.files.with_streaming_response.content(path.id) as response:
+        assert response.headers["content-type"] == "application/octet-stream"
+        assert b"".join(response.iter_bytes(1000)) == here.read_bytes()
+    span: Any = {"anchor": "created_at", "seconds": 3600}
+    brief = client.files.create(
+        file=b"x", purpose="evals", extra_body={f"expires_after[{k}]": v for k, v in span.items()}
+    )
+    assert brief.expires_at == brief.created_at + 3600
+    mine = [brief.id, nameless.id, named.id, path.id, made.id]
+    listed = [file.id for file in client.files.list(limit=2)]  # the client turns the pages
+    assert [id_ for id_ in listed if id_ in mine] == mine
+    listed = [file.id for file in client.files.list(order="asc", purpose="batch")]
+    assert nameless.id in listed
+    assert made.id not in listed
+    assert client.files.wait_for_processing(made.id).status == "processed"
+    upload: Any = client.files.create
+    error = refusal(openai.BadRequestError, lambda: upload(file=b"x", purpose="search"))
+    assert error.param == "purpose"
+    for file_id in mine:
+        gone = client.files.delete(file_id)
+        assert (gone.id, gone.object, gone.deleted) == (file_id, "file", True)
+    for call in (client.files.retrieve, client.files.content, client.files.delete):
+        error = refusal(openai.NotFoundError, lambda call=call: call(made.id))
+        assert error.type == "invalid_request_error"
+        assert made.id in error.message
+
+
+def attached_files(client: openai.OpenAI) -> None:
+    stores = client.vector_stores
+    mars = client.files.create(
+        file=("mars.md", b"# Mars\n\nThe sky on Mars is red."), purpose="assistants"
+    )
+    sea = client.files.create(file=("sea.txt", b"The sea is deep."), purpose="assistants")
+    store = stores.create(name="attached", file_ids=[sea.id])
+    assert store.file_counts.completed == 1
+    made = stores.files.create_and_poll(mars.id, vector_store_id=store.id)
+    assert (made.id, made.status, made.last_error) == (mars.id, "completed", None)
+    (found,) = stores.search(store.id, query="What color is the sky on Mars?", max_num_results=1)
+    assert (found.file_id, found.filename) == (mars.id, "mars.md")
+    assert "red" in found.content[0].text
+    attached = stores.files.upload_and_poll(
+        vector_store_id=store.id, file=("earth.txt", b"The sky on Earth is blue.")
+    )
+    assert attached.status == "completed"
+    assert {file.id for file in stores.files.list(store.id)} == {mars.id, sea.id, attached.id}
+    picture = client.files.create(file=("a.bin", b"\x89PNG\r\n\x1a\n" * 9), purpose="assistants")
+    error = refusal(
+        openai.BadRequestError, lambda: stores.files.create(store.id, file_id=picture.id)
+    )
+    assert error.param == "file_id"
+    assert stores.files.delete(mars.id, vector_store_id=store.id).deleted
+    assert client.files.retrieve(mars.id).id == mars.id
+    stores.delete(store.id)
+    for file_id in (mars.id, sea.id, attached.id, picture.id):
+        client.files.delete(file_id)
 
 
 def vector_search(client: openai.OpenAI) -> None:
@@ -525,6 +601,8 @@ SCENARIOS = {
         embedding_batch,
         embedding_errors,
         vector_stores,
+        files,
+        attached_files,
         vector_search,
     )
 }

@@ -18,6 +18,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STARTER = REPOSITORY / "starters" / "chat" / "model"
+IMAGE_STARTER = REPOSITORY / "starters" / "image" / "model"
 USER_TOKEN = "user-token-for-tests"
 
 

@@ -94,6 +94,7 @@ NODE_SCENARIOS = [
     "disconnect",
     "embeddings",
     "vectorStores",
+    "files",
 ]
 
 

@@ -129,7 +129,9 @@ def test_every_key_can_be_set_every_way(leaf: Leaf, data: st.DataObject, tmp_pat
 
 
 def test_every_field_explains_itself() -> None:
-    source = Path(str(load.__code__.co_filename)).with_name("settings_sections.py").read_text()
+    here = Path(str(load.__code__.co_filename))
+    names = ("settings_sections.py", "settings_services.py")
+    source = "".join(here.with_name(name).read_text() for name in names)
     for leaf in [*LEAVES, *leaves(ModelSettings)]:
         declaration = source.index(f"\n    {leaf.path[-1]}: ")
         following = source[declaration + 1 :]
@@ -152,6 +154,7 @@ def test_models_that_are_installed_are_served_unless_others_are_named(
 ) -> None:
     monkeypatch.setattr("services.settings._STARTER", tmp_path)
     monkeypatch.setattr("services.settings._MINILM", "some_weights")
+    monkeypatch.setattr("services.settings._IMAGE_STARTER", tmp_path / "image")
     (tmp_path / "some_weights" / "model").mkdir(parents=True)
     (tmp_path / "some_weights" / "__init__.py").write_text("raise AssertionError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -160,10 +163,17 @@ def test_models_that_are_installed_are_served_unless_others_are_named(
     assert (starter.path, starter.type, starter.aliases) == (tmp_path, "chat", ("default",))
     assert encoder.path == tmp_path / "some_weights" / "model"
     assert (encoder.type, encoder.aliases) == ("embedding", ("default-embedding",))
+    assert "penstock-starter-image" not in models, "its folder isn't there"
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / "model_index.json").touch()
+    painter = load(env={}).api.models["penstock-starter-image"]
+    assert (painter.path, painter.type) == (tmp_path / "image", "image")
+    assert painter.aliases == ("default-image",)
     named = load(env={"PENSTOCK_API_MODELS": '{"mine": {"path": "/m"}}'})
     assert list(named.api.models) == ["mine"]
     monkeypatch.setattr("services.settings._STARTER", tmp_path / "none")
     monkeypatch.setattr("services.settings._MINILM", "no_such_weights")
+    monkeypatch.setattr("services.settings._IMAGE_STARTER", tmp_path / "none")
     assert load(env={}).api.models == {}
 
 

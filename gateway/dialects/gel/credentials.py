@@ -1,10 +1,8 @@
 """Credentials as Gel's clients send them: user and password, or a bearer token."""
 
-import base64
-import binascii
 from typing import NamedTuple
 
-from gateway.auth import Authenticator, Principal
+from gateway.auth import Authenticator, Principal, password
 from gateway.context import RequestContext, printable
 
 _DEFAULT_USERS = frozenset({"edgedb", "admin"})
@@ -39,14 +37,14 @@ def caller_of(
 
 
 def _claim(context: RequestContext) -> _Claim | None:
-    scheme, _, rest = context.headers.get("authorization", "").strip().partition(" ")
-    match scheme.lower():
-        case "bearer":
-            claim = _Claim(rest.strip(), _named(context))
-        case "basic":
-            claim = _password(rest.strip())
-        case _:
-            return None
+    authorization = context.headers.get("authorization", "")
+    scheme, _, rest = authorization.strip().partition(" ")
+    if scheme.lower() == "bearer":
+        claim = _Claim(rest.strip(), _named(context))
+    elif (said := password(authorization)) is not None:
+        claim = _Claim(secret=said[1], user=said[0])
+    else:
+        return None
     return claim if claim and claim.secret and printable(claim.secret) else None
 
 
@@ -57,11 +55,3 @@ def _named(context: RequestContext) -> str | None:
         if user and user not in _DEFAULT_USERS:
             return user
     return None
-
-
-def _password(text: str) -> _Claim | None:
-    try:
-        user, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
-        return None
-    return _Claim(password, user) if colon else None

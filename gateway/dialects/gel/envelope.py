@@ -44,12 +44,15 @@ WORDS: Mapping[str, tuple[int, str | None]] = {
     "INTERNAL": (500, _INTERNAL),
     "SLOW_READER": (503, _PROVIDER),
     "MESSAGE_TOO_LARGE": (413, _REQUEST),
+    "OUT_OF_RANGE": (400, _REQUEST),
+    "STORAGE_FULL": (507, _PROVIDER),
     "METHOD_NOT_ALLOWED": (405, _TEXT),
     "UNKNOWN_URL": (404, _TEXT),
     "BODY_TOO_LARGE": (413, _REQUEST),
     "BODY_TIMEOUT": (408, _REQUEST),
     "MALFORMED_BODY": (400, _REQUEST),
     "NOT_JSON": (400, _TEXT),
+    "UNKNOWN_SCRIPT": (422, _REQUEST),
 }
 """Status and `type` of every reason; without a type the answer is plain text."""
 

@@ -39,12 +39,15 @@ WORDS: Mapping[str, tuple[str, str | None]] = {
     "INTERNAL": (_SERVER, None),
     "SLOW_READER": (_SERVER, "slow_reader"),
     "MESSAGE_TOO_LARGE": (_REQUEST, None),
+    "OUT_OF_RANGE": (_REQUEST, "invalid_value"),
+    "STORAGE_FULL": (_SERVER, "storage_full"),
     "METHOD_NOT_ALLOWED": (_REQUEST, "method_not_supported"),
     "UNKNOWN_URL": (_REQUEST, "unknown_url"),
     "BODY_TOO_LARGE": (_REQUEST, None),
     "BODY_TIMEOUT": (_REQUEST, "timeout"),
     "MALFORMED_BODY": (_REQUEST, None),
     "NOT_JSON": (_REQUEST, None),
+    "UNKNOWN_SCRIPT": (_REQUEST, None),
 }
 """`type` and `code` of every reason."""
 

@@ -4,6 +4,8 @@ from gateway.dialects.openai import answer_schema as answers
 from gateway.dialects.openai import embedding_schema as embeddings
 from gateway.dialects.openai import schema
 from gateway.dialects.openai import vector_store_schema as stores
+from gateway.dialects.openai.file_operations import FILE_OPERATIONS
+from gateway.dialects.openai.image_operations import IMAGE_OPERATIONS
 from gateway.openapi import Operation
 
 OPERATIONS = (
@@ -44,6 +46,7 @@ OPERATIONS = (
         embeddings.Reranking,
         body=embeddings.RerankRequest,
     ),
+    *IMAGE_OPERATIONS,
     Operation(
         "post",
         "/v1/vector_stores",
@@ -94,7 +97,7 @@ OPERATIONS = (
     Operation(
         "post",
         "/v1/vector_stores/{vector_store_id}/files",
-        "Attaches an uploaded file. Refused so far: there are no uploads.",
+        "Puts an uploaded file into a vector store.",
         stores.VectorStoreFile,
         body=stores.VectorStoreFileCreate,
     ),
@@ -116,6 +119,7 @@ OPERATIONS = (
         "Gets the text of a document.",
         stores.FileContentPage,
     ),
+    *FILE_OPERATIONS,
     Operation("get", "/v1/models", "Lists the models that answer.", answers.ModelList),
     Operation("get", "/v1/models/{model}", "Gets a model.", answers.ModelObject),
     Operation("delete", "/v1/models/{model}", "Deletes a model.", answers.ModelDeleted),

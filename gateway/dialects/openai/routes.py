@@ -19,14 +19,21 @@ from gateway.dialects.openai.chat_stream import ChatStream
 from gateway.dialects.openai.completion_stream import CompletionStream
 from gateway.dialects.openai.embedding_routes import Embeddings, Rerank
 from gateway.dialects.openai.envelope import OpenAIDialect
-from gateway.dialects.openai.vector_store_file_routes import OneVectorStoreFile
+from gateway.dialects.openai.file_routes import FileContent, Files, OneFile, UploadedFiles
+from gateway.dialects.openai.image_routes import (
+    Drawings,
+    ImageEdits,
+    ImageGenerations,
+    ImageVariations,
+)
+from gateway.dialects.openai.vector_store_attachments import Attachments
+from gateway.dialects.openai.vector_store_file_routes import OneVectorStoreFile, VectorStoreFiles
 from gateway.dialects.openai.vector_store_routes import (
     OneVectorStore,
-    Retrieval,
-    VectorStoreFiles,
     VectorStores,
     VectorStoreSearches,
 )
+from gateway.dialects.openai.vector_store_service import Retrieval
 from gateway.errors import Problem, ProblemError
 from gateway.generations import Generations
 from gateway.guard import Guard
@@ -43,6 +50,9 @@ def routes(
     """The routes of the dialect."""
     generations = Generations(settings, clients)
     retrieval = Retrieval(settings, clients)
+    drawings = Drawings(settings, clients)
+    files = UploadedFiles(settings, clients)
+    attachments = Attachments(retrieval, files)
     store = "/v1/vector_stores/{store_id}"
     return [
         Route(path, guard.protect(endpoint, dialect), methods=methods)
@@ -52,11 +62,17 @@ def routes(
             ("/v1/embeddings", Embeddings(settings, clients), ["POST"]),
             ("/v1/rerank", Rerank(settings, clients, "1"), ["POST"]),
             ("/v2/rerank", Rerank(settings, clients, "2"), ["POST"]),
+            ("/v1/images/generations", ImageGenerations(drawings), ["POST"]),
+            ("/v1/images/edits", ImageEdits(drawings), ["POST"]),
+            ("/v1/images/variations", ImageVariations(drawings), ["POST"]),
             (f"{store}/search", VectorStoreSearches(retrieval), ["POST"]),
-            (f"{store}/files", VectorStoreFiles(retrieval), ["GET", "POST"]),
+            (f"{store}/files", VectorStoreFiles(retrieval, attachments), ["GET", "POST"]),
             (f"{store}/files/{{file_id:path}}", OneVectorStoreFile(retrieval), ["GET", "DELETE"]),
             (store, OneVectorStore(retrieval), ["GET", "POST", "DELETE"]),
-            ("/v1/vector_stores", VectorStores(retrieval), ["GET", "POST"]),
+            ("/v1/vector_stores", VectorStores(retrieval, attachments), ["GET", "POST"]),
+            ("/v1/files", Files(files), ["GET", "POST"]),
+            ("/v1/files/{file_id}", OneFile(files), ["GET", "DELETE"]),
+            ("/v1/files/{file_id}/content", FileContent(files), ["GET"]),
             ("/v1/models", ModelList(clients), ["GET"]),
             ("/v1/models/{model_id:path}", OneModel(clients), ["GET", "DELETE"]),
         )

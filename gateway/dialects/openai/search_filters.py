@@ -60,15 +60,20 @@ def to_filter(given: schema.SearchFilter, path: str, depth: int = 1) -> search_p
     comparison = search_pb2.Comparison(
         property=given.key,
         operator=_OPERATORS[given.type],
-        value=_value(given.value, f"{path}.value"),
+        value=to_value(given.value, f"{path}.value"),
     )
     return search_pb2.Filter(comparison=comparison)
 
 
-def _value(given: schema.Scalar | list[schema.Scalar], path: str) -> Value:
+def to_value(given: schema.Scalar | list[schema.Scalar], path: str) -> Value:
+    """Translates what an attribute is, or is compared with.
+
+    Raises:
+        ProblemError: a whole number is too large.
+    """
     value = Value()
     if isinstance(given, list):
-        items = [_value(item, f"{path}[{number}]") for number, item in enumerate(given)]
+        items = [to_value(item, f"{path}[{number}]") for number, item in enumerate(given)]
         value.list_value.values.extend(items)
     elif isinstance(given, bool):
         value.bool_value = given

@@ -1,4 +1,4 @@
-"""One file of a vector store: parse, translate, call, translate back."""
+"""Files of vector stores: parse, translate, call, translate back."""
 
 import asyncio
 
@@ -8,14 +8,81 @@ from penstock.retrieval.v1 import retrieval_service_pb2 as service_pb2
 from starlette.types import Receive, Scope, Send
 
 from gateway.answers import send_json
+from gateway.bodies import read_body
 from gateway.context import context_of
 from gateway.dialects.openai import vector_store_answers as answers
 from gateway.dialects.openai import vector_store_schema as schema
 from gateway.dialects.openai import vector_store_translate as translate
-from gateway.dialects.openai.vector_store_routes import Retrieval
+from gateway.dialects.openai.file_translate import file_id_of
+from gateway.dialects.openai.vector_store_attachments import Attachments
+from gateway.dialects.openai.vector_store_service import Retrieval
 from gateway.errors import Problem, ProblemError
+from gateway.queries import QueryDecoder
+from gateway.validation import decode
 
 _CONTENT = "/content"
+
+
+class VectorStoreFiles:
+    """`GET` and `POST /v1/vector_stores/{vector_store_id}/files`."""
+
+    def __init__(self, retrieval: Retrieval, attachments: Attachments) -> None:
+        self._retrieval = retrieval
+        self._attachments = attachments
+        self._query = QueryDecoder(schema.FileListQuery)
+        self._decoder = msgspec.json.Decoder(schema.VectorStoreFileCreate)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        if scope["method"] == "POST":
+            limit = self._retrieval.settings.max_body_bytes
+            body = decode(self._decoder, await read_body(scope, receive, limit))
+            answer = await self._attach(body, scope, receive)
+            await send_json(send, msgspec.json.encode(answer))
+            return
+        await send_json(send, msgspec.json.encode(await self._list(self._query(scope), scope)))
+
+    async def _attach(
+        self, body: schema.VectorStoreFileCreate, scope: Scope, receive: Receive
+    ) -> schema.VectorStoreFile:
+        context = context_of(scope)
+        collection = await self._retrieval.collection(scope)
+        translate.check_same_chunking(body.chunking_strategy, collection)
+        file = await self._attachments.find_one(body.file_id, context)
+        await self._attachments.attach(
+            file, collection, context, receive, attributes=body.attributes
+        )
+        request = service_pb2.GetDocumentRequest(
+            name=f"{collection.name}/documents/{file_id_of(file.name)}",
+            view=document_pb2.DOCUMENT_VIEW_BASIC,
+        )
+        stub = self._retrieval.stub
+        document = await self._retrieval.ask(
+            stub.GetDocument, request, context, translate.spell_file
+        )
+        return answers.vector_store_file(document, collection)
+
+    async def _list(self, query: schema.FileListQuery, scope: Scope) -> schema.VectorStoreFileList:
+        context = context_of(scope)
+        if query.filter not in (None, "completed"):  # documents are there whole or not at all
+            collection = await self._retrieval.collection(scope)
+            nothing = service_pb2.ListDocumentsResponse()
+            return answers.file_list(nothing, collection, backwards=False)
+        page = translate.to_page(query)
+        store_id: str = scope["path_params"]["store_id"]
+        request = service_pb2.ListDocumentsRequest(
+            parent=translate.store_name(context.principal, store_id),
+            page_size=query.limit,
+            order_by=page.order_by,
+        )
+        if page.after:
+            request.after = translate.file_name(context.principal, store_id, page.after)
+        stub = self._retrieval.stub
+        collection, found = await asyncio.gather(
+            self._retrieval.collection(scope),
+            self._retrieval.ask(stub.ListDocuments, request, context, page.spell),
+        )
+        return answers.file_list(found, collection, backwards=page.backwards)
 
 
 class OneVectorStoreFile:

@@ -1,7 +1,6 @@
 """Vector stores: parse, translate, call, translate back."""
 
 import asyncio
-from typing import TypeVar
 
 import msgspec
 from penstock.retrieval.v1 import collection_pb2
@@ -11,58 +10,26 @@ from starlette.types import Receive, Scope, Send
 from gateway.answers import send_json
 from gateway.bodies import read_body
 from gateway.calls import ask_each_while_there
-from gateway.clients import Clients, Method, ask
 from gateway.context import RequestContext, context_of
 from gateway.dialects.openai import vector_store_answers as answers
 from gateway.dialects.openai import vector_store_schema as schema
 from gateway.dialects.openai import vector_store_translate as translate
-from gateway.dialects.openai.fields import Spelling
+from gateway.dialects.openai.vector_store_attachments import Attachments
+from gateway.dialects.openai.vector_store_service import Retrieval
 from gateway.errors import ProblemError
 from gateway.queries import QueryDecoder
-from gateway.settings import Settings
 from gateway.validation import decode
 
 _DEFAULT_RESULTS = 10
 _MOST_TRIES = 3
 
-Request = TypeVar("Request")
-Answer = TypeVar("Answer")
-
-
-class Retrieval:
-    """The retrieval service, with fields of its errors spelled as the dialect spells them."""
-
-    def __init__(self, settings: Settings, clients: Clients) -> None:
-        self.settings = settings
-        self.stub = clients.retrieval
-
-    async def ask(
-        self,
-        method: Method[Request, Answer],
-        request: Request,
-        context: RequestContext,
-        spell: Spelling = translate.spell_store,
-    ) -> Answer:
-        """Makes a call about a store, or what `spell` knows the fields of."""
-        try:
-            timeout_s = self.settings.request_timeout_s
-            return await ask(method, request, context, timeout_s=timeout_s)
-        except ProblemError as error:
-            raise ProblemError(spell(error.problem)) from None
-
-    async def collection(self, scope: Scope) -> collection_pb2.Collection:
-        """Gets the collection that a request is about."""
-        context = context_of(scope)
-        name = translate.store_name(context.principal, scope["path_params"]["store_id"])
-        request = service_pb2.GetCollectionRequest(name=name)
-        return await self.ask(self.stub.GetCollection, request, context)
-
 
 class VectorStores:
     """`GET` and `POST /v1/vector_stores`."""
 
-    def __init__(self, retrieval: Retrieval) -> None:
+    def __init__(self, retrieval: Retrieval, attachments: Attachments) -> None:
         self._retrieval = retrieval
+        self._attachments = attachments
         self._query = QueryDecoder(schema.StoreListQuery)
         self._decoder = msgspec.json.Decoder(schema.VectorStoreCreate)
 
@@ -72,13 +39,31 @@ class VectorStores:
         if scope["method"] == "POST":
             limit = self._retrieval.settings.max_body_bytes
             body = decode(self._decoder, await read_body(scope, receive, limit))
-            request = translate.to_create_request(body, context.principal)
-            stub = self._retrieval.stub
-            made = await self._retrieval.ask(stub.CreateCollection, request, context)
+            made = await self._create(body, context, receive)
             await send_json(send, msgspec.json.encode(answers.vector_store(made)))
         else:
             page = await self._list(self._query(scope), context)
             await send_json(send, msgspec.json.encode(page))
+
+    async def _create(
+        self, body: schema.VectorStoreCreate, context: RequestContext, receive: Receive
+    ) -> collection_pb2.Collection:
+        """Creates a store with its files. When one can't be attached, there is no store either."""
+        stub = self._retrieval.stub
+        request = translate.to_create_request(body, context.principal)
+        files = await self._attachments.find(body.file_ids or (), context)
+        made = await self._retrieval.ask(stub.CreateCollection, request, context)
+        if not files:
+            return made
+        try:
+            for param, file in files:
+                await self._attachments.attach(file, made, context, receive, param=param)
+        except BaseException:
+            removal = service_pb2.DeleteCollectionRequest(name=made.name)
+            await asyncio.shield(self._retrieval.ask(stub.DeleteCollection, removal, context))
+            raise
+        found = service_pb2.GetCollectionRequest(name=made.name)
+        return await self._retrieval.ask(stub.GetCollection, found, context)
 
     async def _list(
         self, query: schema.StoreListQuery, context: RequestContext
@@ -168,43 +153,3 @@ class VectorStoreSearches:
             raise ProblemError(translate.spell_store(error.problem)) from None
         page = answers.search_results(responses, body, body.max_num_results or _DEFAULT_RESULTS)
         await send_json(send, msgspec.json.encode(page))
-
-
-class VectorStoreFiles:
-    """`GET` and `POST /v1/vector_stores/{vector_store_id}/files`."""
-
-    def __init__(self, retrieval: Retrieval) -> None:
-        self._retrieval = retrieval
-        self._query = QueryDecoder(schema.FileListQuery)
-        self._decoder = msgspec.json.Decoder(schema.VectorStoreFileCreate)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
-        if scope["method"] == "POST":
-            limit = self._retrieval.settings.max_body_bytes
-            decode(self._decoder, await read_body(scope, receive, limit))
-            await self._retrieval.collection(scope)
-            raise translate.no_files("file_id")
-        await send_json(send, msgspec.json.encode(await self._list(self._query(scope), scope)))
-
-    async def _list(self, query: schema.FileListQuery, scope: Scope) -> schema.VectorStoreFileList:
-        context = context_of(scope)
-        if query.filter not in (None, "completed"):  # documents are there whole or not at all
-            collection = await self._retrieval.collection(scope)
-            nothing = service_pb2.ListDocumentsResponse()
-            return answers.file_list(nothing, collection, backwards=False)
-        page = translate.to_page(query)
-        store_id: str = scope["path_params"]["store_id"]
-        request = service_pb2.ListDocumentsRequest(
-            parent=translate.store_name(context.principal, store_id),
-            page_size=query.limit,
-            order_by=page.order_by,
-        )
-        if page.after:
-            request.after = translate.file_name(context.principal, store_id, page.after)
-        stub = self._retrieval.stub
-        collection, found = await asyncio.gather(
-            self._retrieval.collection(scope),
-            self._retrieval.ask(stub.ListDocuments, request, context, page.spell),
-        )
-        return answers.file_list(found, collection, backwards=page.backwards)

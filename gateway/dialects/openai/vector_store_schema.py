@@ -43,7 +43,7 @@ class VectorStoreCreate(msgspec.Struct, kw_only=True):
 
     name: Name | None = None
     description: Text512 | None = None
-    file_ids: list[str] | None = None
+    file_ids: Annotated[list[Text], Meta(max_length=100)] | None = None
     expires_after: ExpiresAfter | None = None
     chunking_strategy: ChunkingStrategy | None = None
     metadata: Labels | None = None

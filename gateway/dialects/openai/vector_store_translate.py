@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
-from penstock.retrieval.v1 import collection_pb2, search_pb2
+from penstock.retrieval.v1 import collection_pb2, document_pb2, search_pb2
 from penstock.retrieval.v1 import retrieval_service_pb2 as service_pb2
+from penstock.training.v1 import file_pb2
 
 from gateway.auth import Principal
 from gateway.dialects.openai import vector_store_schema as schema
 from gateway.dialects.openai.fields import Rule, Spelling, spelling
-from gateway.dialects.openai.search_filters import spelled, to_filter
+from gateway.dialects.openai.search_filters import spelled, to_filter, to_value
 from gateway.dialects.openai.translate import unsupported
-from gateway.errors import Problem, ProblemError, invalid
+from gateway.errors import invalid
 from gateway.tokens import DEFAULT_TENANT, EVERY_TENANT
 from gateway.validation import missing
 
@@ -29,6 +30,17 @@ DESCRIPTION = f"{KEPT}description"
 
 _MOST_LABELS = 16
 _DAY_S = 24 * 60 * 60
+_LONGEST_SHOWN = 64
+_DOCUMENT_TYPES: Mapping[str, str] = {
+    "md": "text/markdown",
+    "markdown": "text/markdown",
+    "txt": "text/plain",
+    "rst": "text/plain",
+    "html": "text/html",
+    "htm": "text/html",
+    "pdf": "application/pdf",
+}
+"""Media types of documents, by the ending of a filename."""
 _OWN_ORDER = (None, "none", "auto", "default-2024-11-15")
 """Rankers that leave the order as the search found it."""
 
@@ -116,8 +128,6 @@ def to_create_request(
     Raises:
         ProblemError: a field is not supported, or metadata holds too much.
     """
-    if body.file_ids:
-        raise no_files("file_ids")
     kept: dict[str, str] = {}
     if body.description:
         kept[DESCRIPTION] = body.description
@@ -191,13 +201,57 @@ def queries_of(body: schema.VectorStoreSearch) -> list[str]:
     return [body.query] if isinstance(body.query, str) else body.query
 
 
-def no_files(param: str) -> ProblemError:
-    """Makes the error for a file that can't be attached, as there are no uploads yet."""
-    message = (
-        f"Invalid '{param}': files can't be uploaded to this server yet, so there is none to "
-        "attach. Put documents in with `penstock docs load`, or with RetrievalService."
+def to_document(
+    file: file_pb2.File, data: bytes, attributes: Mapping[str, schema.Scalar]
+) -> document_pb2.Document:
+    """Translates a file into a document, which has the file's ID.
+
+    Raises:
+        ProblemError: an attribute is a number that is too large.
+    """
+    document = document_pb2.Document(
+        name=file.name.rpartition("/")[2],
+        title=file.filename,
+        mime_type=_document_type(file),
+        source_uri=file.name,
+        data=data,
     )
-    return ProblemError(Problem("FAILED_PRECONDITION", message, param=param))
+    for name, value in attributes.items():
+        param = "attributes." + name[:_LONGEST_SHOWN].encode("unicode_escape").decode("ascii")
+        document.properties.fields[name].CopyFrom(to_value(value, param))
+    return document
+
+
+def attachment_spelling(param: str) -> Spelling:
+    """Spells fields of a document that a file becomes; `param` is what named the file."""
+    return spelling(
+        (
+            (re.compile(r"^document\.properties"), "attributes"),
+            (re.compile(r"^document(\..*)?$"), param),
+            *_RULES,
+        )
+    )
+
+
+def check_same_chunking(
+    strategy: schema.ChunkingStrategy | None, collection: collection_pb2.Collection
+) -> None:
+    """Raises ProblemError when a file is to be split in another way than the store's others."""
+    asked = _chunking(strategy)
+    kept = collection.chunking
+    if asked and (asked.max_tokens, asked.overlap_tokens) != (
+        kept.max_tokens,
+        kept.overlap_tokens,
+    ):
+        why = "all files of a store are split alike, as was said when it was created"
+        raise unsupported("chunking_strategy", why)
+
+
+def _document_type(file: file_pb2.File) -> str:
+    """The media type by the file's ending, else its own; empty for what the service finds out."""
+    _, dot, ending = file.filename.rpartition(".")
+    by_ending = _DOCUMENT_TYPES.get(ending.lower()) if dot else None
+    return by_ending or (file.mime_type if file.mime_type in _DOCUMENT_TYPES.values() else "")
 
 
 def split_labels(metadata: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -1,7 +1,9 @@
 // Scenarios with openai-node: `node openai.mjs SCENARIO URL KEY`. A failed assertion is a failed test.
 import assert from "node:assert/strict";
-import OpenAI from "openai";
+import { createReadStream, readFileSync } from "node:fs";
+import OpenAI, { toFile } from "openai";
 
+const script = process.argv[1];
 const [scenario, url, key] = process.argv.slice(2);
 const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 });
 const model = "penstock-starter";
@@ -107,6 +109,36 @@ const scenarios = {
     assert.deepEqual((await stores.files.list(made.id)).data, []);
     assert.equal((await stores.delete(made.id)).deleted, true);
     await assert.rejects(stores.retrieve(made.id), OpenAI.NotFoundError);
+  },
+  async files() {
+    const lines = '{"messages":[]}\n'.repeat(50);
+    // This client sends the file first, and what it is for behind it.
+    const made = await client.files.create({
+      file: await toFile(Buffer.from(lines), "lines.jsonl"),
+      purpose: "fine-tune",
+      expires_after: { anchor: "created_at", seconds: 3600 },
+    });
+    assert.equal(made.filename, "lines.jsonl");
+    assert.deepEqual([made.purpose, made.bytes, made.status], ["fine-tune", lines.length, "processed"]);
+    assert.equal(made.expires_at, made.created_at + 3600);
+    assert.deepEqual(await client.files.retrieve(made.id), made);
+    assert.equal(await (await client.files.content(made.id)).text(), lines);
+    const streamed = await client.files.create({ file: createReadStream(script), purpose: "user_data" });
+    assert.equal(await (await client.files.content(streamed.id)).text(), readFileSync(script, "utf8"));
+    const ids = [];
+    for await (const file of client.files.list({ limit: 1 })) ids.push(file.id);
+    assert(ids.indexOf(streamed.id) < ids.indexOf(made.id) && ids.includes(streamed.id));
+    const store = await client.vectorStores.create({ name: "node files" });
+    const attached = await client.vectorStores.files.createAndPoll(store.id, { file_id: made.id });
+    assert.deepEqual([attached.id, attached.status], [made.id, "completed"]);
+    await client.vectorStores.delete(store.id);
+    await assert.rejects(
+      client.files.create({ file: await toFile(Buffer.from("x"), "x"), purpose: "search" }),
+      (error) => error instanceof OpenAI.BadRequestError && error.param === "purpose",
+    );
+    for (const id of [made.id, streamed.id]) assert.equal((await client.files.delete(id)).deleted, true);
+    await assert.rejects(client.files.retrieve(made.id), OpenAI.NotFoundError);
+    await assert.rejects(client.files.content(made.id), OpenAI.NotFoundError);
   },
 };
 

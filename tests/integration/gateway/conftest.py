@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -15,10 +15,12 @@ from gateway.__main__ import listen
 from gateway.app import build
 from gateway.clients import Clients
 from gateway.settings import ApiSettings, Settings
-from tests.integration.gateway import embedding_peer, retrieval_peer
+from tests.integration.gateway import embedding_peer, image_peer, retrieval_peer, training_peer
 from tests.integration.gateway.edge_backend import Backend
 from tests.integration.gateway.embedding_peer import EmbeddingPeer
+from tests.integration.gateway.image_peer import ImagePeer
 from tests.integration.gateway.retrieval_peer import RetrievalPeer
+from tests.integration.gateway.training_peer import TrainingPeer
 
 TOKEN = "sk-test"
 
@@ -31,11 +33,13 @@ class _Server(uvicorn.Server):
 
 @dataclass
 class Vectors:
-    """The services of vectors, on one address."""
+    """The services of vectors, images and files, on one address."""
 
     address: str
     embedding: EmbeddingPeer
     retrieval: RetrievalPeer
+    images: ImagePeer = field(default_factory=ImagePeer)
+    training: TrainingPeer = field(default_factory=TrainingPeer)
 
 
 @dataclass
@@ -54,8 +58,7 @@ class Edge:
 def settings_for(backend: Backend, vectors: Vectors, data_dir: Path, **changes: object) -> Settings:
     api = ApiSettings(**changes.pop("api", {}))  # type: ignore[arg-type]
     addresses = dict.fromkeys(("model", "inference"), backend.address)
-    addresses |= dict.fromkeys(("embedding", "retrieval"), vectors.address)
-    addresses |= {"image": "127.0.0.1:1"}
+    addresses |= dict.fromkeys(("embedding", "retrieval", "image", "training"), vectors.address)
     return Settings(api=api, api_tokens=(TOKEN,), data_dir=data_dir, addresses=addresses, **changes)  # type: ignore[arg-type]
 
 
@@ -70,12 +73,15 @@ async def backend() -> AsyncIterator[Backend]:
 @pytest.fixture
 async def vectors() -> AsyncIterator[Vectors]:
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    embedding, retrieval = EmbeddingPeer(), RetrievalPeer()
+    embedding, retrieval, images = EmbeddingPeer(), RetrievalPeer(), ImagePeer()
+    training = TrainingPeer()
     embedding_peer.serve(embedding, server)
     retrieval_peer.serve(retrieval, server)
+    image_peer.serve(images, server)
+    training_peer.serve(training, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    yield Vectors(f"127.0.0.1:{port}", embedding, retrieval)
+    yield Vectors(f"127.0.0.1:{port}", embedding, retrieval, images, training)
     await server.stop(None)
 
 
@@ -85,11 +91,9 @@ def edge_changes() -> dict[str, object]:
     return {}
 
 
-@pytest.fixture
-async def edge(
-    backend: Backend, vectors: Vectors, tmp_path: Path, edge_changes: dict[str, object]
-) -> AsyncIterator[Edge]:
-    settings = settings_for(backend, vectors, tmp_path, **edge_changes)
+@asynccontextmanager
+async def live_edge(settings: Settings) -> AsyncIterator[tuple[Clients, uvicorn.Server, str, int]]:
+    """Serves an edge on a free port."""
     clients = Clients(settings)
     listener = listen("127.0.0.1", 0)
     host, port = listener.getsockname()
@@ -106,10 +110,19 @@ async def edge(
     task = asyncio.create_task(server.serve([listener]))
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
-    headers = {"authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(
-        base_url=f"http://{host}:{port}", headers=headers, timeout=10
-    ) as http:
-        yield Edge(backend, vectors, clients, server, host, port, http)
+    yield clients, server, host, port
     server.should_exit = True
     await task
+
+
+@pytest.fixture
+async def edge(
+    backend: Backend, vectors: Vectors, tmp_path: Path, edge_changes: dict[str, object]
+) -> AsyncIterator[Edge]:
+    settings = settings_for(backend, vectors, tmp_path, **edge_changes)
+    async with live_edge(settings) as (clients, server, host, port):
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(
+            base_url=f"http://{host}:{port}", headers=headers, timeout=10
+        ) as http:
+            yield Edge(backend, vectors, clients, server, host, port, http)

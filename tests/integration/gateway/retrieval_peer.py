@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf import empty_pb2, json_format
-from penstock.retrieval.v1 import collection_pb2, document_pb2, retrieval_service_pb2_grpc
+from penstock.retrieval.v1 import (
+    collection_pb2,
+    document_pb2,
+    retrieval_service_pb2_grpc,
+    upsert_pb2,
+)
 from penstock.retrieval.v1 import retrieval_service_pb2 as service_pb2
 
 from tests.integration.gateway.edge_backend import CODES, CREATED, failure
@@ -109,6 +114,32 @@ class RetrievalPeer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
         await self._collection(request.name, context)
         del self.collections[request.name]
         return empty_pb2.Empty()
+
+    async def UpsertDocuments(
+        self, request_iterator: AsyncIterator[service_pb2.UpsertDocumentsRequest], context: Any
+    ) -> AsyncIterator[upsert_pb2.UpsertDocumentsEvent]:
+        """Refuses what says `reject-REASON-PATH`; `cut` ends it without a finish."""
+        parent, index = "", 0
+        async for request in request_iterator:
+            await self._enter(request, "", context)
+            if request.HasField("start"):
+                parent = (await self._collection(request.start.collection, context)).name
+                continue
+            text = request.document.data.decode()
+            if text == "cut":
+                return
+            if text.startswith("reject-"):
+                status = failure(*text.split("-")[1:])
+                yield upsert_pb2.UpsertDocumentsEvent(
+                    rejected=upsert_pb2.Rejected(index=index, status=status)
+                )
+            else:
+                self.put(parent, request.document.name, text)
+                document = self.documents[f"{parent}/documents/{request.document.name}"]
+                document.title = request.document.title
+                document.properties.CopyFrom(request.document.properties)
+            index += 1
+        yield upsert_pb2.UpsertDocumentsEvent(finish=upsert_pb2.UpsertFinish(created_count=index))
 
     async def GetDocument(
         self, request: service_pb2.GetDocumentRequest, context: Any

@@ -219,12 +219,7 @@ async def test_an_id_that_ends_like_the_route_of_its_text(edge: Edge, store: str
     assert (await edge.http.delete(path)).json()["deleted"] is True
 
 
-async def test_files_can_not_be_attached_yet(edge: Edge, store: str) -> None:
-    error = error_of(await edge.http.post(f"{store}/files", json={"file_id": "file-1"}))
-    assert (error["param"], error["code"]) == ("file_id", None)
-    assert "penstock docs load" in error["message"]
-    error = error_of(await edge.http.post(STORES, json={"file_ids": ["file-1"]}))
-    assert error["param"] == "file_ids"
+async def test_a_file_to_attach_must_be_named(edge: Edge, store: str) -> None:
     error = error_of(await edge.http.post(f"{store}/files", json={}))
     assert (error["param"], error["code"]) == ("file_id", "missing_required_parameter")
 

@@ -109,6 +109,12 @@ def test_children_get_what_the_command_line_says(tmp_path, monkeypatch) -> None:
     assert environment["PENSTOCK_SERVICES_INFERENCE_ENGINE"] == "echo"
     assert environment["PENSTOCK_SERVICES_EMBEDDING_ENGINE"] == "echo"
     assert chosen.services.embedding.engine == "echo"
+    with_engines = {
+        name for name in vars(chosen.services) if hasattr(getattr(chosen.services, name), "engine")
+    }
+    assert {"inference", "embedding"} <= with_engines
+    for name in with_engines:
+        assert environment[f"PENSTOCK_SERVICES_{name.upper()}_ENGINE"] == "echo"
     other = Wish(engine="openvino")  # which makes no vectors
     environment = make_plan([EDGE], settings(), other, "token").environment
     assert "PENSTOCK_SERVICES_EMBEDDING_ENGINE" not in environment

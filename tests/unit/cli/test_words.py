@@ -328,6 +328,9 @@ def test_the_welcome(tmp_path: Path) -> None:
         "-H 'Content-Type: application/json' "
         '-d \'{"model":"starter","messages":[{"role":"user","content":"Hello!"}]}\''
     )
+    assert "penstock image" not in screen, "nothing could draw"
+    *_, last = welcome_screen(welcome(tmp_path, programs, Standing(image, "ready")))
+    assert "penstock image" in str(last)
     data = to_json(found)
     assert data["models"][0] == {"id": "starter", "kind": "chat", "state": "ready"}
     log.close()

@@ -26,6 +26,7 @@ OWN = {
     "BODY_TIMEOUT",
     "MALFORMED_BODY",
     "NOT_JSON",
+    "UNKNOWN_SCRIPT",
 }
 
 CONTRACT = {
@@ -50,11 +51,14 @@ CONTRACT = {
     "UNIMPLEMENTED": (501, "invalid_request_error", "unsupported"),
     "INTERNAL": (500, "server_error", None),
     "MESSAGE_TOO_LARGE": (413, "invalid_request_error", None),
+    "OUT_OF_RANGE": (400, "invalid_request_error", "invalid_value"),
+    "STORAGE_FULL": (507, "server_error", "storage_full"),
     "METHOD_NOT_ALLOWED": (405, "invalid_request_error", "method_not_supported"),
     "UNKNOWN_URL": (404, "invalid_request_error", "unknown_url"),
     "BODY_TOO_LARGE": (413, "invalid_request_error", None),
     "MALFORMED_BODY": (400, "invalid_request_error", None),
     "NOT_JSON": (400, "invalid_request_error", None),
+    "UNKNOWN_SCRIPT": (422, "invalid_request_error", None),
 }
 
 

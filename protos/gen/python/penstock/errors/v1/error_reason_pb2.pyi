@@ -68,6 +68,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The caller reads too slowly and its buffer stayed full (RESOURCE_EXHAUSTED)."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 22
     """The message is larger than the server accepts (RESOURCE_EXHAUSTED)."""
+    ERROR_REASON_OUT_OF_RANGE: _ErrorReason.ValueType  # 23
+    """An offset lies beyond the end of what it counts in (OUT_OF_RANGE)."""
+    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 24
+    """There is no room left where the service keeps its data (RESOURCE_EXHAUSTED)."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names why a call failed. Each error status carries exactly one
@@ -122,4 +126,8 @@ ERROR_REASON_SLOW_READER: ErrorReason.ValueType  # 21
 """The caller reads too slowly and its buffer stayed full (RESOURCE_EXHAUSTED)."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 22
 """The message is larger than the server accepts (RESOURCE_EXHAUSTED)."""
+ERROR_REASON_OUT_OF_RANGE: ErrorReason.ValueType  # 23
+"""An offset lies beyond the end of what it counts in (OUT_OF_RANGE)."""
+ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 24
+"""There is no room left where the service keeps its data (RESOURCE_EXHAUSTED)."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,1 @@
+"""The Stable-Diffusion-WebUI's REST API, `/sdapi/v1`, and `/generate-image`."""

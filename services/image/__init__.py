@@ -1,0 +1,1 @@
+"""ImageService: images from text, from other images, and into parts of images."""

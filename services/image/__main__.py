@@ -1,0 +1,88 @@
+"""Runs ImageService: `python -m services.image [--port N] [--config F] [--data-dir D]`."""
+
+import contextlib
+from importlib.metadata import version
+
+from penstock.image.v1.image_service_pb2_grpc import add_ImageServiceServicer_to_server
+
+from services.errors import FailedPrecondition
+from services.image.clients import describe
+from services.image.directory import Directory
+from services.image.drawing import Drawer
+from services.image.engine import ImageModelLoader
+from services.image.engines.echo_engine import EchoLoader
+from services.image.limits import Limits
+from services.image.loading import Serving, loading
+from services.image.options import OptionsFile
+from services.image.places import QueueLimits
+from services.image.preparing import Preparer
+from services.image.registry import Registry
+from services.image.servicer import ImageServicer
+from services.image.sources import Threads
+from services.rpc.process import run_service
+from services.rpc.server import Registration
+from services.serving.loading import Loading
+from services.serving.process import serve_models
+from services.settings import ImageSettings, Settings
+
+
+async def main(settings: Settings) -> None:
+    """Serves until told to stop."""
+    own = settings.services.image
+    software = f"Penstock {version('penstock')}"
+    registry = Registry()
+    engines = {"echo": EchoLoader, "diffusers": lambda: _diffusers(own)}
+    limits = Limits(
+        max_pixels=own.max_pixels,
+        max_steps=own.max_steps,
+        max_batch_size=own.max_batch_size,
+        max_images=own.max_images,
+        max_input_pixels=own.max_input_pixels,
+    )
+    serving = Serving(
+        QueueLimits(own.queue_limit, own.queue_bytes),
+        own.memory_bytes,
+        merges=own.batching != "off",
+        version=software,
+    )
+    with contextlib.closing(Threads()) as threads:
+        drawer = Drawer(
+            registry,
+            OptionsFile(settings.services.data_dir / "image-options.json"),
+            Directory(),
+            Preparer(threads, limits, software),
+            own.slow_reader_timeout_s,
+        )
+        servicer = ImageServicer(drawer, threads)
+        await serve_models(
+            "image",
+            settings,
+            [Registration(add_ImageServiceServicer_to_server, servicer)],
+            registry=registry,
+            loader=Loading(engines, own.engine, loading(serving)),
+            describe=describe,
+        )
+
+
+def _diffusers(settings: ImageSettings) -> ImageModelLoader:
+    # torch and diffusers take seconds to import: only processes that use them do.
+    try:
+        from services.image.engines.diffusers_loader import DiffusersLoader
+        from services.image.engines.diffusers_settings import DiffusersSettings
+    except ModuleNotFoundError as error:
+        raise FailedPrecondition(
+            "The diffusers engine is not installed: install the extra `image`, or take the engine "
+            "echo ([services.image] engine)."
+        ) from error
+    return DiffusersLoader(
+        DiffusersSettings(
+            device=settings.device,
+            dtype=settings.dtype,
+            compile=settings.compile,
+            batching=settings.batching,
+        )
+    )
+
+
+if __name__ == "__main__":
+    run_service("image", main)

@@ -1,0 +1,16 @@
+"""On whose behalf a call runs: from the chassis to the domain."""
+
+import asyncio
+
+from services.image.requests import Caller
+from services.rpc.access import Principal, Role
+
+
+def caller_of(principal: Principal, remaining_s: float | None) -> Caller:
+    """Returns the caller, with a deadline `remaining_s` from now."""
+    now = asyncio.get_running_loop().time()
+    return Caller(
+        principal=principal.id,
+        is_admin=principal.holds(Role.ADMIN),
+        deadline=None if remaining_s is None else now + remaining_s,
+    )

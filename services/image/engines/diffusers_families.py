@@ -1,0 +1,205 @@
+"""The kinds of pipelines that are known, and how they differ."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from diffusers.pipelines.auto_pipeline import AutoPipelineForImage2Image
+from torch import Tensor
+
+from services.errors import FailedPrecondition
+from services.image.engines.diffusers_walk import Walk
+
+_AUTO: Any = AutoPipelineForImage2Image
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Pipelines of one architecture."""
+
+    name: str
+    """Class of the one that draws from text."""
+    kinds: tuple[str, ...]
+    """Classes of the same components that a folder may name."""
+    denoiser: str
+    """Component."""
+    flow: bool = False
+    """Trained by flow matching, not to predict noise."""
+    packs: bool = False
+    """Its latents are packed, two by two."""
+    shifts: bool = False
+    """Its pipeline tells every scheduler how far to shift."""
+    skips_layers: bool = True
+    """Whether its prompts may be read from an earlier layer."""
+    first_layer: int = 1
+    """Layers from the end at which its prompts are read."""
+    convolves: bool = False
+    """Made of convolutions, so that opposite edges can be made to meet."""
+
+
+FAMILIES = (
+    Family(
+        "StableDiffusionPipeline",
+        ("StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"),
+        "unet",
+        convolves=True,
+    ),
+    Family(
+        "StableDiffusionXLPipeline",
+        ("StableDiffusionXLInpaintPipeline",),
+        "unet",
+        first_layer=2,
+        convolves=True,
+    ),
+    Family(
+        "StableDiffusion3Pipeline",
+        ("StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
+        "transformer",
+        flow=True,
+        first_layer=2,
+    ),
+    Family(
+        "FluxPipeline",
+        ("FluxImg2ImgPipeline", "FluxInpaintPipeline"),
+        "transformer",
+        flow=True,
+        packs=True,
+        shifts=True,
+        skips_layers=False,
+    ),
+)
+
+
+def find_family(kind: str) -> Family:
+    """The family of a pipeline class.
+
+    Raises:
+        FailedPrecondition: it is not known.
+    """
+    for family in FAMILIES:
+        if kind == family.name or kind in family.kinds:
+            return family
+    known = ", ".join(kind for family in FAMILIES for kind in (family.name, *family.kinds))
+    raise FailedPrecondition(f"Pipelines of class “{kind}” are not known here. Known: {known}.")
+
+
+class _FromImage:
+    """An image-to-image pipeline that begins where it is told to.
+
+    The library's own rounds the number of steps, and draws noise that can't be varied.
+    """
+
+    walk: Walk
+    skipped: int
+    picture: Tensor
+    noise: Tensor
+
+    def get_timesteps(self, num_inference_steps: int, *_: Any, **__: Any) -> tuple[Tensor, int]:
+        return self.walk.start(self.skipped), num_inference_steps - self.skipped
+
+    def prepare_latents(self, _image: Any, timestep: Tensor, *_: Any, **__: Any) -> Any:
+        return self.walk.noised(self.picture, self.noise, timestep)
+
+
+class _PackedFromImage(_FromImage):
+    """The same, with positions beside the latents."""
+
+    def prepare_latents(self, _image: Any, timestep: Tensor, *args: Any, **kwargs: Any) -> Any:
+        latents = super().prepare_latents(_image, timestep)
+        given = dict(zip(("batch_size", "channels", "height", "width"), args, strict=False))
+        step = self.vae_scale_factor * 2  # pyright: ignore  (a pipeline's)
+        ids = self._prepare_latent_image_ids(  # pyright: ignore  (a pipeline's)
+            1, given["height"] // step, given["width"] // step, latents.device, torch.float32
+        )
+        return latents, ids
+
+
+@dataclass(frozen=True, slots=True)
+class Pipelines:
+    """Those of one model: they share their components."""
+
+    family: Family
+    text: Any
+    image: Any
+
+    @classmethod
+    def of(cls, family: Family, text: Any) -> "Pipelines":
+        """Makes the one from images of the same components as the one from text."""
+        auto = _AUTO.from_pipe(text)
+        base = cast("Any", type(auto))
+        start = _PackedFromImage if family.packs else _FromImage
+        kind: Any = type(f"Begun{base.__name__}", (start, base), {})
+        more: dict[str, Any] = (
+            {"requires_safety_checker": False} if "safety_checker" in auto.components else {}
+        )
+        image = kind(**auto.components, **more)
+        for pipeline in (text, image):
+            pipeline.set_progress_bar_config(disable=True)
+        return cls(family, text, image)
+
+    @property
+    def denoiser(self) -> Any:
+        """The model that the steps are made with."""
+        return getattr(self.text, self.family.denoiser)
+
+    @property
+    def own_guidance(self) -> bool:
+        """Whether the model was taught to guide itself, and takes no negative prompt."""
+        config = self.denoiser.config
+        if self.family.packs:
+            return bool(config.guidance_embeds)
+        return config.get("time_cond_proj_dim") is not None
+
+    def guidance(self, scale: float) -> dict[str, Any]:
+        """How the pipelines are told the strength of guidance."""
+        if not self.family.packs:
+            return {"guidance_scale": max(1.0, scale)}
+        if self.own_guidance:
+            return {"guidance_scale": scale}
+        return {"true_cfg_scale": max(1.0, scale)}
+
+    def conditions(
+        self, prompts: Sequence[tuple[str, str]], *, guided: bool, clip_skip: int
+    ) -> dict[str, Tensor]:
+        """What the pipelines take instead of prompts: each was read alone."""
+        read: dict[tuple[str, str], Mapping[str, Tensor]] = {}
+        for pair in prompts:
+            if pair not in read:
+                read[pair] = self._condition(*pair, guided=guided, clip_skip=clip_skip)
+        names = read[prompts[0]]
+        return {name: torch.cat([read[pair][name] for pair in prompts]) for name in names}
+
+    def _condition(
+        self, prompt: str, negative: str, *, guided: bool, clip_skip: int
+    ) -> dict[str, Tensor]:
+        text = self.text
+        names = ("prompt_embeds", "negative_prompt_embeds")
+        pooled = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+        common: dict[str, Any] = {"device": text._execution_device, "num_images_per_prompt": 1}
+        if self.family.packs:
+            read = self._packed(prompt, common, (names[0], pooled[0]))
+            if guided and not self.own_guidance:
+                read |= self._packed(negative, common, (names[1], pooled[1]))
+            return read
+        common |= {
+            "do_classifier_free_guidance": guided,
+            "clip_skip": clip_skip - 1 if clip_skip > 1 else None,
+            # None lets a pipeline take the zeros that some models were trained with.
+            "negative_prompt": (negative or None) if guided else None,
+        }
+        if self.family.flow:
+            common |= {"prompt_2": None, "prompt_3": None}
+        found = text.encode_prompt(prompt, **common)
+        order = names if len(found) == 2 else (*names, *pooled)
+        return {
+            name: value
+            for name, value in zip(order, found, strict=True)
+            if value is not None and (guided or not name.startswith("negative"))
+        }
+
+    def _packed(
+        self, prompt: str, common: Mapping[str, Any], names: tuple[str, str]
+    ) -> dict[str, Tensor]:
+        embeds, pooled, _ids = self.text.encode_prompt(prompt, None, **common)
+        return {names[0]: embeds, names[1]: pooled}

@@ -1,0 +1,150 @@
+"""Runs a denoiser so that each drawing comes out as it would alone, to the byte.
+
+Kernels choose their order of summing by the shape of a batch, so a row of a larger batch may differ
+in its last bits. Rows therefore go through the denoiser one drawing at a time (with its negative
+prompt, as alone), unless a comparison on real inputs has shown that a wider group of this shape
+gives the same bits.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+WIDTHS = (8, 4, 2)
+"""Drawings of a group, widest first."""
+_WHOLE = frozenset({"txt_ids", "img_ids"})
+"""Arguments that are the same for all rows."""
+_Shape = tuple[object, ...]
+
+
+class Rows:
+    """Stands in front of a denoiser's `forward`."""
+
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        *,
+        exact: bool,
+        most: int,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        """Takes its place.
+
+        `most` is the most drawings of one group, `layout` that of pictures in memory.
+        """
+        self._forward: Callable[..., tuple[Tensor, ...]] = denoiser.forward
+        self._dtype: torch.dtype = next(denoiser.parameters()).dtype
+        self._exact = exact
+        self._layout = layout
+        self._most = most
+        self._verdicts: dict[tuple[_Shape, int], bool] = {}
+        self._count = 1
+        self._check: Callable[[], None] | None = None
+        self._beside: Tensor | None = None
+        denoiser.forward = self._split
+
+    @contextmanager
+    def run(self, count: int, check: Callable[[], None], beside: Tensor | None = None):
+        """Everything in here is of so many drawings.
+
+        Args:
+            count: of drawings.
+            check: is called between groups, and may raise.
+            beside: channels that go beside the sample's, a row for each drawing.
+        """
+        self._count, self._check, self._beside = count, check, beside
+        try:
+            yield
+        finally:
+            self._count, self._check, self._beside = 1, None, None
+
+    def exact_width(self, run: Callable[[int], None], *, most: int) -> int:
+        """The widest group that comes out exactly.
+
+        `run` has so many different drawings evaluated once.
+        """
+        width = 1
+        for wider in sorted(WIDTHS):
+            if wider > most:
+                break
+            run(wider)
+            if not all(same for (_, tried), same in self._verdicts.items() if tried == wider):
+                break
+            width = wider
+        return width
+
+    def _split(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        arguments = dict(kwargs)
+        names = ("sample", "timestep") if "hidden_states" not in arguments else ("hidden_states",)
+        arguments.update(zip(names, args, strict=False))
+        sample = "hidden_states" if "hidden_states" in arguments else "sample"
+        rows = int(arguments[sample].shape[0])
+        if self._beside is not None:
+            beside = self._beside.repeat(rows // self._count, 1, 1, 1)
+            arguments[sample] = torch.cat([arguments[sample], beside.to(arguments[sample])], dim=1)
+        wanted = arguments[sample].dtype
+        drawings = self._count if rows % self._count == 0 else rows
+        if not self._exact:
+            return (self._group(arguments, rows, list(range(rows))).to(wanted),)
+        halves = rows // drawings
+        shape = (rows // drawings, *arguments[sample].shape[1:])
+        found: list[Tensor] = []
+        start = 0
+        while start < drawings:
+            if self._check is not None:
+                self._check()
+            width = self._width(shape, min(drawings - start, self._most))
+            group = [
+                half * drawings + row
+                for half in range(halves)
+                for row in range(start, start + width)
+            ]
+            if width > 1 and (shape, width) not in self._verdicts:
+                part = self._trial(arguments, rows, group, (shape, width))
+            else:
+                part = self._group(arguments, rows, group)
+            found.append(part.reshape(halves, width, *part.shape[1:]))
+            start += width
+        return (torch.cat(found, dim=1).flatten(0, 1).to(wanted),)
+
+    def _width(self, shape: _Shape, left: int) -> int:
+        """The widest group that is exact, or that may be."""
+        for width in WIDTHS:
+            if width <= left and self._verdicts.get((shape, width), True):
+                return width
+        return 1
+
+    def _trial(
+        self, arguments: Mapping[str, Any], rows: int, group: list[int], key: tuple[_Shape, int]
+    ) -> Tensor:
+        """The rows as they come out alone; remembers whether the whole group gives the same."""
+        width = key[1]
+        alone = [self._group(arguments, rows, group[row::width]) for row in range(width)]
+        halves = len(group) // width
+        expected = torch.stack(alone, dim=1).flatten(0, 1)
+        assert expected.shape[0] == halves * width
+        together = self._group(arguments, rows, group)
+        self._verdicts[key] = torch.equal(together, expected)
+        return expected
+
+    def _group(self, arguments: Mapping[str, Any], rows: int, group: list[int]) -> Tensor:
+        picked = {name: self._pick(name, value, rows, group) for name, value in arguments.items()}
+        return self._forward(**picked)[0]
+
+    def _pick(self, name: str, value: Any, rows: int, group: list[int]) -> Any:
+        if isinstance(value, dict):
+            parts = cast("dict[str, Any]", value)
+            return {key: self._pick(key, part, rows, group) for key, part in parts.items()}
+        if not isinstance(value, Tensor):
+            return value
+        if name in _WHOLE:
+            return value
+        if value.is_floating_point() and value.ndim > 1:
+            value = value.to(self._dtype)
+        if value.ndim > 0 and value.shape[0] == rows and len(group) < rows:
+            value = value[group]
+        # Kernels are chosen by the layout, too.
+        return value.contiguous(memory_format=self._layout) if value.ndim == 4 else value

@@ -1,0 +1,173 @@
+"""From a request to an order: everything checked, filled in and decoded before it waits for the
+engine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from services.image.checkpoints import checkpoint
+from services.image.defaults import Options, fill_in
+from services.image.engine import Drawing, ImageModel, Plan
+from services.image.engines.plans import first_steps, second_steps
+from services.image.facts import Describer
+from services.image.files import finisher
+from services.image.limits import Limits
+from services.image.orders import Order, partial_steps
+from services.image.plans import (
+    check_plan,
+    plan_of,
+    resizes_in_latents,
+    variation_of,
+    with_sizes,
+)
+from services.image.requests import ImageRequest
+from services.image.sources import (
+    Source,
+    Threads,
+    fitted,
+    need_latent_resize,
+    read_initial,
+    read_mask,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The model that is to draw."""
+
+    id: str
+    model: ImageModel
+    fingerprint: str
+    budget: Callable[[], int]
+    """Bytes that drawings may take now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparer:
+    """Makes orders of requests."""
+
+    threads: Threads
+    limits: Limits
+    version: str
+    """Of this software, as infotexts tell it."""
+
+    async def prepare(
+        self,
+        request: ImageRequest,
+        options: Options,
+        target: Target,
+        hold: Callable[[int], None],
+    ) -> Order:
+        """Returns what a request asks for. `hold` takes the bytes of pictures that it holds.
+
+        Raises:
+            InvalidArgument: a field is wrong, a picture is broken, or a limit is passed.
+            UnsupportedParameter: the model can't do it.
+        """
+        model, info, limits = target.model, target.model.info, self.limits
+        asked = fill_in(request, options, info, target.id, limits)
+        first = None
+        if request.init_images:
+            # What is asked for is possible at all, before a picture is decoded.
+            wanted = (request.width or 8, request.height or 8)
+            limits.check_size(*wanted, "width")
+            first = await self.threads.run(lambda: read_initial(request, 0, limits))
+        asked = with_sizes(asked, info, first.size if first else None, limits)
+        latents = resizes_in_latents(asked)
+        plan = plan_of(asked, info, latent_resize=latents)
+        budget = target.budget()
+        check_plan(model, plan, budget)
+        sources: list[Source] = []
+        if first is not None:
+            mask = await self.threads.run(lambda: read_mask(request, limits))
+            for number in range(len(request.init_images)):
+                image, first = first, None
+                sources.append(
+                    await self.threads.run(
+                        lambda number=number, image=image: fitted(
+                            image or read_initial(request, number, limits),
+                            mask,
+                            asked,
+                            info.size_multiple,
+                            limits,
+                        )
+                    )
+                )
+                hold(sources[-1].held_bytes)
+            if latents and not need_latent_resize(sources, asked):
+                plan = replace(plan, latent_resize=False)
+        tokens = await self.threads.run(lambda: _count_tokens(model, asked))
+        return self._order(asked, plan, sources, target, tokens)
+
+    def _order(
+        self,
+        asked: ImageRequest,
+        plan: Plan,
+        sources: list[Source],
+        target: Target,
+        tokens: int,
+    ) -> Order:
+        batch_size, batch_count = asked.batch_size or 1, asked.batch_count or 1
+        describer = Describer(asked, checkpoint(target.id, target.model.info), self.version)
+        size = (plan.hires.width, plan.hires.height) if plan.hires else (plan.width, plan.height)
+        steps = first_steps(plan) + (second_steps(plan.hires) if plan.hires else 0)
+        return Order(
+            plan=plan,
+            drawings=[
+                _drawing(asked, number, batch_size, sources)
+                for number in range(batch_size * batch_count)
+            ],
+            batch_size=batch_size,
+            batch_count=batch_count,
+            step_count=steps,
+            cost=float(_cost(plan)),
+            finisher=finisher(
+                asked,
+                describer,
+                sources[0].size if sources else size,
+                [source.retouch for source in sources if source.retouch is not None],
+            ),
+            effective=_without_pictures(asked),
+            fingerprint=target.fingerprint,
+            prompt_tokens=tokens,
+            preview_interval_steps=asked.preview_interval_steps or 0,
+            partial_steps=partial_steps(asked.partial_image_count or 0, steps),
+            priority=asked.priority,
+        )
+
+
+def _drawing(asked: ImageRequest, number: int, batch_size: int, sources: list[Source]) -> Drawing:
+    source = sources[number % batch_size % len(sources)] if sources else None
+    hires = asked.hires
+    return Drawing(
+        prompt=asked.prompt,
+        negative_prompt=asked.negative_prompt,
+        seed=(asked.seed or 0) + number,
+        variation=variation_of(asked.variation, number, asked),
+        initial=source.initial if source else None,
+        mask=source.mask if source else None,
+        hires_prompt=hires.prompt if hires else "",
+        hires_negative_prompt=hires.negative_prompt if hires else "",
+    )
+
+
+def _cost(plan: Plan) -> int:
+    """Work of one image; also where no step is done, it is en- and decoded."""
+    cost = plan.width * plan.height * (1 + first_steps(plan))
+    if plan.hires is not None:
+        cost += plan.hires.width * plan.hires.height * (1 + second_steps(plan.hires))
+    return cost
+
+
+def _count_tokens(model: ImageModel, asked: ImageRequest) -> int:
+    texts = [asked.prompt, asked.negative_prompt]
+    if asked.hires is not None:
+        own = (asked.hires.prompt, asked.hires.negative_prompt)
+        texts += [text for text in own if text not in texts]
+    return sum(model.count_tokens(text) for text in texts if text)
+
+
+def _without_pictures(asked: ImageRequest) -> ImageRequest:
+    inpainting = asked.inpainting
+    if inpainting is not None:
+        inpainting = replace(inpainting, mask=b"")
+    return replace(asked, init_images=(), inpainting=inpainting)

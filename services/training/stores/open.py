@@ -1,0 +1,36 @@
+"""Opens the store that a URL names."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from services.sql.migrations import Migrations
+from services.training.clock import utc_now
+from services.training.store import FileStore
+from services.training.stores.database import Database
+from services.training.stores.files import SqlFiles
+from services.training.stores.tables import VERSION_TABLE
+
+_MIGRATIONS = Migrations(
+    folder=Path(__file__).parent / "migrations",
+    version_table=VERSION_TABLE,
+    lock=0x70656E737454726E,
+    schema="the schema of training",
+)
+
+
+async def open_store(url: str, *, clock: Callable[[], datetime] = utc_now) -> FileStore:
+    """Opens the database, makes it where it is missing, and brings its schema up to date.
+
+    Raises:
+        ValueError: the URL or the database can't be used; says what to do.
+        Unavailable: the database does not answer.
+    """
+    database = Database(url)
+    try:
+        async with database.writing() as connection:
+            await connection.run_sync(_MIGRATIONS.upgrade)
+    except BaseException:
+        await database.close()
+        raise
+    return SqlFiles(database, clock)

@@ -1,0 +1,1 @@
+"""The recipe of penstock-starter-image: scenes that it draws, training, export and exam."""

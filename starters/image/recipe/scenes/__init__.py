@@ -1,0 +1,1 @@
+"""What the recipe draws: each module makes captioned scenes of one kind."""

@@ -1,0 +1,65 @@
+"""The phases of training: which sizes of scenes, how many steps, and the rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from starters.image.recipe.training import rate
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Scenes of one size in pixels: how many are drawn, and how often a batch is of them."""
+
+    size: int
+    scenes: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of training."""
+
+    steps: int
+    shares: tuple[Share, ...]
+    pixels: int
+    """A batch holds as many scenes as have this many pixels together."""
+
+    def batch(self, size: int) -> int:
+        """How many scenes of a size make a batch."""
+        return max(4, self.pixels // (size * size))
+
+
+SMALL: Final = Share(256, 40_000, 0.0)
+"""The scenes from which the text encoder and the inner levels learn."""
+
+NATIVE_SHARE: Final = Share(512, 4_000, 0.86)
+"""Scenes of the model's own size."""
+
+SCHEDULE: Final = (
+    Phase(800, (NATIVE_SHARE, Share(384, 600, 0.08), Share(256, 40_000, 0.06)), 16 * 512 * 512),
+)
+"""The whole, after its parts: mostly the model's own size."""
+
+
+def steps() -> int:
+    """How many steps training takes."""
+    return sum(phase.steps for phase in SCHEDULE)
+
+
+def phase_of(step: int) -> Phase:
+    """The phase that a step belongs to."""
+    for phase in SCHEDULE:
+        if step < phase.steps:
+            return phase
+        step -= phase.steps
+    return SCHEDULE[-1]
+
+
+def share_of_peak(step: int) -> float:
+    """The rate at a step, as a share of the highest: even at first, then falling."""
+    before = steps() // 3
+    if step < before:
+        return rate(step, 10**9, warm=30)
+    return rate(step - before, steps() - before, warm=1)

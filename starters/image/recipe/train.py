@@ -1,0 +1,167 @@
+"""Trains penstock-starter-image from nothing, or goes on from the last checkpoint.
+
+python -m starters.image.recipe.train
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+import torch
+from diffusers import AutoencoderTiny
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from starters.image.recipe import autoencoder
+from starters.image.recipe.curriculum import SEED
+from starters.image.recipe.export import export
+from starters.image.recipe.joining import joined
+from starters.image.recipe.latents import Album, album, scaled
+from starters.image.recipe.network import Painter, text_encoder, unet
+from starters.image.recipe.paths import AUTOENCODER, CHECKPOINT, LATENTS, MODEL, READER, SKETCH, TOKENIZER
+from starters.image.recipe.reading import taught
+from starters.image.recipe.schedule import NATIVE_SHARE, SMALL, Phase, phase_of, share_of_peak, steps
+from starters.image.recipe.sketching import sketched
+from starters.image.recipe.tokenizer import tokenizer
+from starters.image.recipe.training import Average, Optimizer, keep_memory
+
+_PEAKS: Final = (0.015, 1.5e-3)
+_EDGES: Final = ("conv_in", "conv_out", "embedding")
+_SILENT: Final = 0.1
+_KEEP: Final = 0.998
+_SAVE_EVERY: Final = 200
+_TELL_EVERY: Final = 25
+
+
+@dataclass(slots=True)
+class Training:
+    """Everything that a step needs."""
+
+    painter: Painter
+    average: Average
+    optimizer: Optimizer
+    vae: AutoencoderTiny
+    tokenizer: CLIPTokenizer
+    step: int = 0
+
+    def save(self) -> None:
+        """Keeps a checkpoint and exports the average of the weights."""
+        fresh = CHECKPOINT.with_suffix(".new")
+        torch.save(
+            {
+                "painter": self.painter.state_dict(),
+                "average": self.average.weights,
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+            },
+            fresh,
+        )
+        fresh.rename(CHECKPOINT)
+        weights = self.average.weights
+        parts: list[Any] = []
+        for name, part in (("unet.", unet()), ("text_encoder.", text_encoder(self.tokenizer))):
+            part.load_state_dict(
+                {
+                    key.removeprefix(name): value
+                    for key, value in weights.items()
+                    if key.startswith(name)
+                }
+            )
+            parts.append(part)
+        vae = AutoencoderTiny.from_pretrained(AUTOENCODER)
+        export(MODEL, vae, parts[0], parts[1], self.tokenizer)
+
+
+def begun() -> Training:
+    """A training at its start, or where the checkpoint left it."""
+    torch.manual_seed(SEED)
+    words = tokenizer(TOKENIZER)
+    if not (AUTOENCODER / "config.json").exists():
+        autoencoder.train()
+    vae = AutoencoderTiny.from_pretrained(AUTOENCODER)
+    if vae.config.scaling_factor == 1.0:
+        scaled(vae).save_pretrained(AUTOENCODER)
+    painter = Painter(words).train()
+    if not CHECKPOINT.exists():
+        _prepared(painter, vae, words)
+    made = Training(painter, Average(painter, _KEEP), Optimizer(painter, _EDGES, _PEAKS), vae, words)
+    if CHECKPOINT.exists():
+        kept = torch.load(CHECKPOINT)
+        painter.load_state_dict(kept["painter"])
+        made.optimizer.load_state_dict(kept["optimizer"])
+        made.average.weights, made.step = kept["average"], kept["step"]
+    return made
+
+
+def _prepared(painter: Painter, vae: AutoencoderTiny, words: CLIPTokenizer) -> None:
+    """Teaches the parts of a painter what they can learn faster alone."""
+    small = album(LATENTS, SMALL.size, SMALL.scenes, vae, words)
+    painter.text_encoder.load_state_dict(taught(READER, small, words).state_dict())
+    entry = sketched(SKETCH, small, painter)
+    native = album(LATENTS, NATIVE_SHARE.size, NATIVE_SHARE.scenes, vae, words)
+    missed = joined(painter, entry, native.latents, torch.Generator().manual_seed(SEED))
+    print(f"joined, {missed:.1%} of the entry unexplained", flush=True)
+
+
+def _batch(training: Training, phase: Phase, albums: dict[int, Album]) -> tuple[Tensor, Tensor]:
+    rng = Random(f"{SEED} batch {training.step}")
+    size = rng.choices(
+        [share.size for share in phase.shares], [share.weight for share in phase.shares]
+    )[0]
+    latents, tokens = albums[size].batch(rng, phase.batch(size))
+    silent = torch.tensor([rng.random() < _SILENT for _ in range(len(tokens))])
+    tokens[silent] = albums[size].empty.long()
+    return latents, tokens
+
+
+def train(training: Training) -> None:
+    """Runs the schedule to its end."""
+    albums: dict[int, Album] = {}
+    noise = torch.Generator()
+    began, seen, losses = time.monotonic(), 0, []
+    while training.step < steps():
+        phase = phase_of(training.step)
+        for share in phase.shares:
+            if share.size not in albums:
+                albums[share.size] = album(
+                    LATENTS, share.size, share.scenes, training.vae, training.tokenizer
+                )
+        latents, tokens = _batch(training, phase, albums)
+        noise.manual_seed(SEED + training.step)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = training.painter.loss(latents, tokens, noise)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(training.painter.parameters(), 1.0)
+        training.optimizer.step(share_of_peak(training.step))
+        training.average.update(training.step)
+        training.step += 1
+        seen += len(latents)
+        losses.append(loss.item())
+        if training.step % _TELL_EVERY == 0:
+            recent = sum(losses[-_TELL_EVERY:]) / len(losses[-_TELL_EVERY:])
+            spent = time.monotonic() - began
+            print(
+                f"{training.step}/{steps()} loss {recent:.4f} {spent:.0f}s "
+                f"{seen / spent:.1f} scenes/s",
+                flush=True,
+            )
+        if training.step % _SAVE_EVERY == 0:
+            training.save()
+    training.save()
+
+
+def main() -> None:
+    """Trains on a number of threads."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    torch.set_num_threads(parser.parse_args().threads)
+    keep_memory()
+    train(begun())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""TrainingService on a real socket, and what its tests say to it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from penstock.training.v1 import file_pb2
+from penstock.training.v1 import training_service_pb2 as pb
+from penstock.training.v1.training_service_pb2_grpc import (
+    TrainingServiceStub,
+    add_TrainingServiceServicer_to_server,
+)
+
+from services.blobs import open_blobs
+from services.rpc.server import Registration, Server, ServerSettings
+from services.rpc.tokens import TokenSources, TokenStore
+from services.rpc.transport import channel_options
+from services.training.file_servicer import Patience
+from services.training.files import FileLimits, Files
+from services.training.servicer import TrainingServicer
+from services.training.stores import open_store
+
+ME = (("authorization", "Bearer my-token"),)
+YOU = (("authorization", "Bearer your-token"),)
+ADMIN = (("authorization", "Bearer admin-token"),)
+FINE_TUNE = file_pb2.FILE_PURPOSE_FINE_TUNE
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A running service."""
+
+    stub: TrainingServiceStub
+    server: Server
+    files: Files
+    folder: Path
+
+    def on_disk(self) -> list[str]:
+        return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
+
+    async def put(self, content: bytes = b"x", who: Any = ME, **header: Any) -> file_pb2.File:
+        return await self.stub.UploadFile(upload([content], **header), metadata=who)
+
+    async def seen(self, who: Any = ME, **request: Any) -> list[str]:
+        found = await self.stub.ListFiles(pb.ListFilesRequest(**request), metadata=who)
+        return [file.name for file in found.files]
+
+    async def read(self, name: str, offset: int = 0, who: Any = ME) -> bytes:
+        request = pb.DownloadFileRequest(name=name, offset_bytes=offset)
+        return b"".join([part.data async for part in self.stub.DownloadFile(request, metadata=who)])
+
+
+def header(**facts: Any) -> pb.UploadFileRequest:
+    facts = {"filename": "a.jsonl", "purpose": FINE_TUNE} | facts
+    return pb.UploadFileRequest(header=pb.FileHeader(**facts))
+
+
+async def upload(
+    chunks: Sequence[bytes], *others: pb.UploadFileRequest, **facts: Any
+) -> AsyncIterator[pb.UploadFileRequest]:
+    yield header(**facts)
+    for chunk in chunks:
+        yield pb.UploadFileRequest(chunk=chunk)
+    for other in others:
+        yield other
+
+
+@contextlib.asynccontextmanager
+async def platform(
+    folder: Path, url: str = "", limits: FileLimits | None = None, patience: Patience | None = None
+) -> AsyncIterator[Platform]:
+    """Serves files, kept in a database and a folder."""
+    (folder / "admin-key").write_text("admin-token")
+    (folder / "admin-key").chmod(0o600)
+    tokens = TokenSources(
+        api_tokens=("my-token", "your-token"), admin_key_file=folder / "admin-key"
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        store = await open_store(url or f"sqlite:///{folder}/training.db")
+        stack.push_async_callback(store.close)
+        blobs = open_blobs(folder / "blobs")
+        stack.push_async_callback(blobs.close)
+        files = Files(store, blobs, limits or FileLimits())
+        stack.push_async_callback(files.close)
+        servicer = TrainingServicer(files, patience or Patience())
+        server = Server(
+            ServerSettings(grace_s=2),
+            [Registration(add_TrainingServiceServicer_to_server, servicer)],
+            authenticator=TokenStore(tokens),
+        )
+        await server.start()
+        stack.push_async_callback(server.stop, 0)
+        channel = grpc.aio.insecure_channel(server.address, options=channel_options())
+        await stack.enter_async_context(channel)
+        yield Platform(TrainingServiceStub(channel), server, files, folder / "blobs")
