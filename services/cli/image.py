@@ -158,4 +158,4 @@ def _view(session: Session, place: Destination, *, show: bool) -> View:
 def _stopped(written: list[Path]) -> str:
     if not written:
         return "Stopped: nothing was written."
-    return f"Stopped. Written by then: {', '.join(map(str, written))}."
+    return f"Stopped. Written by then: {', '.join(sorted(map(str, written)))}."

@@ -195,6 +195,8 @@ class ImageModelInfo:
     modes: frozenset[Mode]
     max_clip_skip: int = 1
     """1: it can't skip layers."""
+    max_prompt_tokens: int = 0
+    """Most tokens that it reads of a prompt, without its special ones; 0 is any number."""
     negative_prompt: bool = True
     """Whether it takes a negative prompt and true classifier-free guidance."""
     tiling: bool = False
@@ -228,7 +230,7 @@ class ImageModel(Protocol):
         ...
 
     def count_tokens(self, text: str) -> int:
-        """Tokens that the model reads of a prompt, without its special ones. Thread-safe."""
+        """Tokens of a prompt, without special ones, however many are read. Thread-safe."""
         ...
 
     async def draw(self, plan: Plan, drawings: Sequence[Drawing], watch: Watch) -> Drawn | None:

@@ -4,6 +4,7 @@ engine."""
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from services.errors import ContextLengthExceeded
 from services.image.checkpoints import checkpoint
 from services.image.defaults import Options, fill_in
 from services.image.engine import Drawing, ImageModel, Plan
@@ -159,11 +160,25 @@ def _cost(plan: Plan) -> int:
 
 
 def _count_tokens(model: ImageModel, asked: ImageRequest) -> int:
-    texts = [asked.prompt, asked.negative_prompt]
-    if asked.hires is not None:
-        own = (asked.hires.prompt, asked.hires.negative_prompt)
-        texts += [text for text in own if text not in texts]
-    return sum(model.count_tokens(text) for text in texts if text)
+    """Tokens of all prompts. Raises `ContextLengthExceeded` where one is not read to its end."""
+    hires = asked.hires
+    prompts = {
+        "prompt": asked.prompt,
+        "negative_prompt": asked.negative_prompt,
+        "hires.prompt": hires.prompt if hires else "",
+        "hires.negative_prompt": hires.negative_prompt if hires else "",
+    }
+    counts = dict.fromkeys(prompts.values(), 0)
+    most = model.info.max_prompt_tokens
+    for field, text in prompts.items():
+        counts[text] = model.count_tokens(text) if text else 0
+        if 0 < most < counts[text]:
+            raise ContextLengthExceeded(
+                f"The model reads {most} tokens of a prompt, and this one has {counts[text]}: "
+                "shorten it.",
+                field=field,
+            )
+    return sum(counts.values())
 
 
 def _without_pictures(asked: ImageRequest) -> ImageRequest:

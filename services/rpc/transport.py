@@ -45,7 +45,8 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
         # Without these, a reader that stops reading lets a million tokens pile up in flight.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # How long one attempt may take: a busy machine needs more than a moment to shake hands.
+        ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 5_000),
     ]

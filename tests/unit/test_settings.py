@@ -42,7 +42,9 @@ def values(leaf: Leaf) -> st.SearchStrategy[Any]:
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
     if get_origin(kind) is tuple:
-        return st.lists(word, min_size=1, max_size=3)
+        item = get_args(kind)[0]
+        choice = st.sampled_from(get_args(item)) if get_origin(item) is Literal else word
+        return st.lists(choice, min_size=1, max_size=3)
     if get_origin(kind) is Mapping:
         model = st.fixed_dictionaries(
             {"path": st.just("/m"), "type": st.sampled_from(["chat", "image"])},

@@ -28,14 +28,8 @@ class DiffusersModel:
         self._info = info
         self._machine: Machine | None = machine
         self._device = device
-        text = machine.pipelines.text
-        # The one that reads the whole prompt; a copy, because the thread uses the other.
-        own: Any = (
-            getattr(text, "tokenizer_2", None)
-            if not machine.pipelines.family.skips_layers
-            else None
-        )
-        self._tokenizer: Any = copy.deepcopy(own or text.tokenizer)
+        # A copy, because the thread uses the pipeline's.
+        self._tokenizer: Any = copy.deepcopy(machine.pipelines.reader[0])
         self._counting = threading.Lock()
 
     @property
@@ -62,11 +56,10 @@ class DiffusersModel:
         return free_bytes(device) + kept
 
     def count_tokens(self, text: str) -> int:
-        """Tokens that are read of a prompt."""
+        """Tokens of a prompt."""
         with self._counting:
             found = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        special = self._tokenizer.num_special_tokens_to_add()
-        return min(len(found), self._tokenizer.model_max_length - special)
+        return len(found)
 
     async def draw(self, plan: Plan, drawings: Sequence[Drawing], watch: Watch) -> Drawn | None:
         """Draws a batch."""

@@ -144,6 +144,22 @@ class Pipelines:
         return getattr(self.text, self.family.denoiser)
 
     @property
+    def reader(self) -> tuple[Any, int]:
+        """The tokenizer of the encoder that reads most of a prompt, and its most tokens.
+
+        The small encoders beside a large one only see the beginning, as they were trained to.
+        """
+        text = self.text
+        large = text.tokenizer_2 if self.family.packs else getattr(text, "tokenizer_3", None)
+        tokenizer = large or text.tokenizer
+        most = int(tokenizer.model_max_length)
+        if large is not None:
+            most = min(
+                most, 512 if self.family.packs else 256
+            )  # what the pipelines read by default
+        return tokenizer, most - int(tokenizer.num_special_tokens_to_add())
+
+    @property
     def own_guidance(self) -> bool:
         """Whether the model was taught to guide itself, and takes no negative prompt."""
         config = self.denoiser.config

@@ -142,6 +142,7 @@ class DiffusersLoader:
             upscalers=frozenset({*LATENT_UPSCALERS, *PIXEL_UPSCALERS}),
             modes=frozenset(Mode),
             max_clip_skip=_clip_skip(family, text),
+            max_prompt_tokens=pipelines.reader[1],
             negative_prompt=not pipelines.own_guidance,
             tiling=family.convolves,
             tuning=frozenset(

@@ -42,18 +42,13 @@ class Phase:
     tie: float
     """How strongly the first three numbers are held to the mean colour."""
     shrink: float
-    tries: int = 1
-    """Of how many cut-outs the liveliest is taken."""
-    decoder_only: bool = False
-    """Whether the latents stay as they are."""
 
 
 PHASES: Final = (
     Phase(1800, 2e-3, noise=0.15, edges=0.5, tie=0.05, shrink=0.002),
     Phase(900, 1.5e-3, noise=0.05, edges=1.0, tie=0.02, shrink=0.0),
-    Phase(600, 1.5e-3, noise=0.06, edges=1.0, tie=0.0, shrink=0.0, tries=4, decoder_only=True),
 )
-"""First smooth latents, then sharp edges, then sharper ones from the same latents."""
+"""First smooth latents, then sharp edges."""
 
 
 def autoencoder() -> AutoencoderTiny:
@@ -72,15 +67,15 @@ def pixels(scene_seed: int, size: int) -> Tensor:
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def crops(step: int, tries: int = 1) -> Tensor:
-    """A batch of cut-outs of fresh scenes; a pure function of its arguments."""
+def crops(step: int) -> Tensor:
+    """A batch of cut-outs of fresh scenes; a pure function of the step."""
     rng = Random(f"{SEED} crops {step}")
     made: list[Tensor] = []
     for _ in range(_SCENES):
         size = rng.choice(_SIZES)
         picture = pixels(rng.getrandbits(60), size)
         for _ in range(_CROPS_EACH):
-            made.append(max((_crop(rng, picture) for _ in range(tries)), key=_liveliness))
+            made.append(_crop(rng, picture))
     return torch.stack(made).contiguous(memory_format=torch.channels_last)
 
 
@@ -90,16 +85,11 @@ def _crop(rng: Random, picture: Tensor) -> Tensor:
     return picture[:, y : y + _CROP, x : x + _CROP]
 
 
-def _liveliness(crop: Tensor) -> float:
-    return crop.diff(dim=1).abs().mean().item() + crop.diff(dim=2).abs().mean().item()
-
-
 def loss(
     model: AutoencoderTiny, batch: Tensor, phase: Phase, noise: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """What training lowers, and the mean error of a pixel in it."""
-    with torch.set_grad_enabled(not phase.decoder_only):
-        latents = model.encode(batch).latents.float()
+    latents = model.encode(batch).latents.float()
     strength = torch.rand(len(batch), 1, 1, 1, generator=noise) * phase.noise
     noisy = latents + strength * torch.randn(latents.shape, generator=noise)
     made = model.decode(noisy.to(memory_format=torch.channels_last)).sample.float()
@@ -133,16 +123,13 @@ def _phase(model: AutoencoderTiny, number: int) -> AutoencoderTiny:
     phase, before = PHASES[number], sum(phase.steps for phase in PHASES[:number])
     noise = torch.Generator().manual_seed(SEED + number)
     average = Average(model, 0.995)
-    if phase.decoder_only:
-        model.encoder.requires_grad_(False)
-    learning = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(learning, betas=(0.9, 0.99), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-3)
     began, errors = time.monotonic(), []
     for step in range(phase.steps):
         for group in optimizer.param_groups:
             group["lr"] = phase.peak * rate(step, phase.steps, warm=100)
         with torch.autocast("cpu", torch.bfloat16):
-            lowered, error = loss(model, crops(before + step, phase.tries), phase, noise)
+            lowered, error = loss(model, crops(before + step), phase, noise)
         lowered.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -34,12 +34,10 @@ class Phase:
 SMALL: Final = Share(256, 40_000, 0.0)
 """The scenes from which the text encoder and the inner levels learn."""
 
-NATIVE_SHARE: Final = Share(512, 4_000, 0.86)
+NATIVE_SHARE: Final = Share(512, 3_000, 0.9)
 """Scenes of the model's own size."""
 
-SCHEDULE: Final = (
-    Phase(800, (NATIVE_SHARE, Share(384, 600, 0.08), Share(256, 40_000, 0.06)), 16 * 512 * 512),
-)
+SCHEDULE: Final = (Phase(450, (NATIVE_SHARE, Share(256, 40_000, 0.1)), 16 * 512 * 512),)
 """The whole, after its parts: mostly the model's own size."""
 
 

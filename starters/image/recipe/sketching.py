@@ -103,7 +103,7 @@ class Sketcher(nn.Module):
 
 
 def sketched(path: Path, album: Album, painter: Painter, steps: int = STEPS) -> nn.Conv2d:
-    """Gives a painter inner levels that can sketch, kept or newly taught, and returns their entry."""
+    """Gives a painter inner levels that can sketch, and returns the entry they learnt with."""
     if not path.exists():
         _teach(path, album, painter, steps)
     kept = torch.load(path)

@@ -22,9 +22,24 @@ from starters.image.recipe.export import export
 from starters.image.recipe.joining import joined
 from starters.image.recipe.latents import Album, album, scaled
 from starters.image.recipe.network import Painter, text_encoder, unet
-from starters.image.recipe.paths import AUTOENCODER, CHECKPOINT, LATENTS, MODEL, READER, SKETCH, TOKENIZER
+from starters.image.recipe.paths import (
+    AUTOENCODER,
+    CHECKPOINT,
+    LATENTS,
+    MODEL,
+    READER,
+    SKETCH,
+    TOKENIZER,
+)
 from starters.image.recipe.reading import taught
-from starters.image.recipe.schedule import NATIVE_SHARE, SMALL, Phase, phase_of, share_of_peak, steps
+from starters.image.recipe.schedule import (
+    NATIVE_SHARE,
+    SMALL,
+    Phase,
+    phase_of,
+    share_of_peak,
+    steps,
+)
 from starters.image.recipe.sketching import sketched
 from starters.image.recipe.tokenizer import tokenizer
 from starters.image.recipe.training import Average, Optimizer, keep_memory
@@ -32,8 +47,8 @@ from starters.image.recipe.training import Average, Optimizer, keep_memory
 _PEAKS: Final = (0.015, 1.5e-3)
 _EDGES: Final = ("conv_in", "conv_out", "embedding")
 _SILENT: Final = 0.1
-_KEEP: Final = 0.998
-_SAVE_EVERY: Final = 200
+_KEEP: Final = 0.99
+_SAVE_EVERY: Final = 50
 _TELL_EVERY: Final = 25
 
 
@@ -88,7 +103,9 @@ def begun() -> Training:
     painter = Painter(words).train()
     if not CHECKPOINT.exists():
         _prepared(painter, vae, words)
-    made = Training(painter, Average(painter, _KEEP), Optimizer(painter, _EDGES, _PEAKS), vae, words)
+    made = Training(
+        painter, Average(painter, _KEEP), Optimizer(painter, _EDGES, _PEAKS), vae, words
+    )
     if CHECKPOINT.exists():
         kept = torch.load(CHECKPOINT)
         painter.load_state_dict(kept["painter"])

@@ -253,6 +253,8 @@ async def test_more_takes_more_memory(model: ImageModel) -> None:
 async def test_tokens_are_counted(model: ImageModel) -> None:
     assert model.count_tokens("") == 0
     assert 0 < model.count_tokens("a circle") < model.count_tokens("a circle and a square")
+    most = model.info.max_prompt_tokens
+    assert model.count_tokens("circle " * 600) > most, "what isn't read is counted too"
 
 
 async def test_the_probe_draws(model: ImageModel) -> None:

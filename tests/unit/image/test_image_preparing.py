@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from services.errors import DomainError, InvalidArgument, QueueFull, UnsupportedParameter
+from services.errors import (
+    ContextLengthExceeded,
+    DomainError,
+    InvalidArgument,
+    QueueFull,
+    UnsupportedParameter,
+)
 from services.image.defaults import Options
 from services.image.engine import Fill, ImageModelInfo, Mode, Plan, Variation
 from services.image.engines.echo_engine import EchoModel, EchoSettings
@@ -299,6 +305,27 @@ async def test_what_the_model_can_not_do(
         "variation": VariationWish(subseed=3, strength=0.0),
     }
     assert (await world.prepare(**neutral)).plan.sampler == "Euler a"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"prompt": "a b c d"}, "prompt"),
+        ({"negative_prompt": "a b c d"}, "negative_prompt"),
+        ({"hires": HiresWish(prompt="a b c d")}, "hires.prompt"),
+        ({"hires": HiresWish(negative_prompt="a b c d")}, "hires.negative_prompt"),
+    ],
+)
+async def test_prompts_are_read_whole_or_refused(
+    world: World, changes: dict[str, Any], field: str
+) -> None:
+    world.model = ModestModel(max_prompt_tokens=3)
+    whole = {name: "a b c" if isinstance(wish, str) else wish for name, wish in changes.items()}
+    if "hires" not in changes:
+        assert (await world.prepare(**whole)).prompt_tokens >= 3
+    with pytest.raises(ContextLengthExceeded, match=r"reads 3 tokens.*has 4") as caught:
+        await world.prepare(**changes)
+    assert caught.value.field == field
 
 
 async def test_transparency_needs_a_format_that_has_it(world: World) -> None:
