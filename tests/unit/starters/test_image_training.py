@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_a_kept_optimizer_goes_on_alike() -> None:
     other = nn.Linear(3, 3)
     other.load_state_dict(model.state_dict())
     again = Optimizer(other, (), (0.02, 0.01))
-    again.load_state_dict(optimizer.state_dict())
+    again.load_state_dict(deepcopy(optimizer.state_dict()))
     trained(model, optimizer, 2)
     trained(other, again, 2)
     assert torch.equal(model.weight, other.weight)
