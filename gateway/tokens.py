@@ -166,9 +166,9 @@ def digest(secret: str) -> str:
 
 def _fixed(settings: Settings) -> Iterable[Token]:
     user = frozenset({"user"})
-    for number, secret in enumerate(settings.api_tokens, start=1):
-        principal = Principal(f"api-token-{number}", "API_TOKENS", user)
-        yield Token(digest(secret), principal, secret)
+    for secret in settings.api_tokens:
+        known = digest(secret)
+        yield Token(known, Principal(f"api-token-{known[:8]}", "API_TOKENS", user), secret)
     if secret := settings.api.api_key:
         yield Token(digest(secret), Principal("api-key", "[api] api_key", user), secret)
     if secret := settings.service_token:

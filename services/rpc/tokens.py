@@ -186,8 +186,10 @@ def _expiry(entry: TokenEntry) -> float | None:
 
 
 def _fixed_tokens(sources: TokenSources) -> Iterator[_Known]:
-    for number, token in enumerate((t.strip() for t in sources.api_tokens if t.strip()), start=1):
-        yield _Known(digest(token), _principal(f"api-token-{number}", "API_TOKENS", Role.USER))
+    for token in (t.strip() for t in sources.api_tokens if t.strip()):
+        known = digest(token)
+        # Not by its place: what belongs to a token stays its own when others come or go.
+        yield _Known(known, _principal(f"api-token-{known[:8]}", "API_TOKENS", Role.USER))
     if sources.api_key:
         yield _Known(digest(sources.api_key), _principal("api-key", "[api] api_key", Role.USER))
     if sources.service_token:

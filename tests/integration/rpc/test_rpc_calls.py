@@ -156,12 +156,12 @@ async def test_strangers_are_unauthenticated(stub: KindsStub, metadata, expected
 @pytest.mark.parametrize("header", ["Bearer a-token", "bearer a-token", "BEARER  a-token "])
 async def test_the_scheme_may_have_any_case(stub: KindsStub, header: str) -> None:
     answer = await stub.One(named("models/a"), metadata=(("authorization", header.strip()),))
-    assert answer.display_name == "api-token-1"
+    assert answer.display_name == "api-token-1f6076e3"
 
 
 async def test_an_api_key_header_is_as_good(stub: KindsStub) -> None:
     answer = await stub.One(named("models/a"), metadata=(("x-api-key", "a-token"),))
-    assert answer.display_name == "api-token-1"
+    assert answer.display_name == "api-token-1f6076e3"
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -330,7 +330,7 @@ async def test_each_call_leaves_one_record(
     shown = [tuple(r.fields[key] for key in keys) for r in records]
     assert shown == [
         (f"{PATH}/One", "OK", "id-user", "q", trace_id),
-        (f"{PATH}/One", "INVALID_ARGUMENT", "api-token-1", "q", trace_id),
+        (f"{PATH}/One", "INVALID_ARGUMENT", "api-token-1f6076e3", "q", trace_id),
         (f"{PATH}/One", "UNAUTHENTICATED", None, "q", trace_id),
         (f"{PATH}/Many", "OK", "id-user", "q", trace_id),
     ]

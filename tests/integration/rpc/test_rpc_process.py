@@ -71,7 +71,7 @@ async def test_a_process_serves_drains_and_exits(tmp_path: Path) -> None:
         logged = [json.loads(x) for x in (b"".join(lines) + err).splitlines() if x != b"sleeping"]
         access = next(line for line in logged if line["logger"] == "penstock.access")
         assert (access["code"], access["request_id"]) == ("OK", "q")
-        assert access["principal"] == "api-token-1"
+        assert access["principal"] == "api-token-b46c0967"
         assert len(access["trace_id"]) == 32
         assert access["ms"] >= 500
         assert b"t0ken" not in err

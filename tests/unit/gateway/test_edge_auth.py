@@ -35,8 +35,8 @@ def authenticator(tmp_path: Path, **api: object) -> Authenticator:
 @pytest.mark.parametrize(
     ("header", "principal", "role"),
     [
-        ("Bearer one", "api-token-1", "user"),
-        ("bearer  two ", "api-token-2", "user"),
+        ("Bearer one", "api-token-7692c3ad", "user"),
+        ("bearer  two ", "api-token-3fc4ccfe", "user"),
         ("BEARER api-key", "api-key", "user"),
         ("Bearer service", "service", "service"),
     ],

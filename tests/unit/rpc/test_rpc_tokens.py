@@ -41,8 +41,8 @@ def test_every_source_gives_its_role(tmp_path: Path) -> None:
         )
     )
     for token, id_, roles in (
-        ("one", "api-token-1", {Role.USER}),
-        ("two", "api-token-2", {Role.USER}),
+        ("one", "api-token-7692c3ad", {Role.USER}),
+        ("two", "api-token-3fc4ccfe", {Role.USER}),
         ("key", "api-key", {Role.USER}),
         ("inside", "service", {Role.SERVICE}),
         (admin, "admin-key", {Role.ADMIN}),

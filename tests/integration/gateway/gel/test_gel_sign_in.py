@@ -96,8 +96,8 @@ def services(data_dir: Path, service_token: str = SERVICE) -> TokenStore:
     ("user", "key", "principal"),
     [
         ("alice", "alice", None),
-        ("edgedb", "api", "api-token-1"),
-        ("admin", "api", "api-token-1"),
+        ("edgedb", "api", "api-token-f3abf2a6"),
+        ("admin", "api", "api-token-f3abf2a6"),
         ("edgedb", "admin", "admin-key"),
         ("admin", "admin", "admin-key"),
     ],
