@@ -22,6 +22,9 @@ def patches(
 ) -> Cells:
     """The picture that the words stand for: a few colours, laid out by the seed."""
     tuning = plan.tuning
+    eta = tuning.eta
+    if plan.sampler != "DDIM" and eta is None:
+        eta = 1.0  # clients send it where they mean the default
     said = (
         prompt,
         negative_prompt if plan.cfg_scale > 1 else "",
@@ -30,7 +33,7 @@ def patches(
         plan.steps,
         plan.cfg_scale,
         plan.clip_skip,
-        (tuning.eta, tuning.s_churn, tuning.s_tmin, tuning.s_tmax),
+        (eta, tuning.s_churn, tuning.s_tmin, tuning.s_tmax),
         (tuning.s_noise, tuning.s_min_uncond),
     )
     colours = _generator("colours", said).random((_PATCHES * _PATCHES, 3), dtype=np.float32)
