@@ -28,7 +28,7 @@ from scramp import ScramClient
 from gateway.__main__ import listen
 from gateway.app import build
 from gateway.clients import Clients
-from gateway.settings import Settings
+from gateway.settings import SERVICE_PORTS, Settings
 from services.retrieval.parsing import Extractor
 from services.retrieval.stores import open_store
 from services.rpc.keys import TokenFile
@@ -97,10 +97,11 @@ async def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         registration, _ = retrieval_service(stack, store, extractor, others.targets, own)
         server = await stack.enter_async_context(serving(others.authenticator, registration))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
+        nowhere = dict.fromkeys(SERVICE_PORTS, "127.0.0.1:1")
         settings = Settings(
             data_dir=tmp_path,
             service_token="service",
-            addresses={**others.targets, "retrieval": server.address},
+            addresses={**nowhere, **others.targets, "retrieval": server.address},
         )
         listener = listen("127.0.0.1", 0)
         config = uvicorn.Config(
