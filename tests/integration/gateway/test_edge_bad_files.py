@@ -86,7 +86,10 @@ async def test_generated_queries(edge: Edge, given: dict[str, str]) -> None:
 
 @GENERATED
 @given(
-    file_id=st.text(min_size=1, max_size=20) | st.binary(min_size=1, max_size=20),
+    # Dots alone are taken out of a path by the client itself.
+    file_id=(st.text(min_size=1, max_size=20) | st.binary(min_size=1, max_size=20)).filter(
+        lambda file_id: set(file_id) - set(".") - set(b".")
+    ),
     tail=st.sampled_from(["", "/content", "/", "/x"]),
 )
 async def test_generated_ids(edge: Edge, file_id: str | bytes, tail: str) -> None:
