@@ -13,10 +13,10 @@ from typing import Any
 
 from services.embedding.engine import Encoder, Tokens
 from services.embedding.requests import Caller, Priority, Timings
-from services.embedding.throughput import Throughput
 from services.embedding.turns import Turns, Work
 from services.embedding.vectors import normalized
 from services.errors import DeadlineExceeded, QueueFull, Unavailable
+from services.serving.throughput import Throughput
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +140,14 @@ class Batcher:
                 self._turns.remove(job)
                 self._jobs.discard(job)
         now = time.monotonic()
-        self._throughput.call_done(now)
+        self._throughput.job_done(now)
         return job.results, Timings(max(0.0, now - begun - job.compute_s), job.compute_s)
 
     def status(self) -> Status:
         """Counts at this moment. Who is still being tokenised counts as waiting."""
         running = sum(job.begun for job in self._jobs)
         only = next(iter(self._running)).request_id if len(self._running) == 1 else ""
-        done = self._throughput.calls_24h(time.monotonic())
+        done = self._throughput.jobs_24h(time.monotonic())
         return Status(running, max(self._places, len(self._jobs)) - running, only, done)
 
     async def close(self) -> None:

@@ -10,15 +10,14 @@ from penstock.inference.v1 import queue_pb2 as queue_pb
 from services.embedding import convert
 from services.embedding.callers import caller_of
 from services.embedding.embedding import Embedder
-from services.embedding.registry import Registry
+from services.embedding.registry import Registry, ServedModel
 from services.embedding.requests import Caller
 from services.embedding.reranking import Reranker
 from services.rpc.access import Role, principal, request_id, requires
+from services.serving.queues import Counts, queue_status
 
 Context = Any
 """A `grpc.aio.ServicerContext`; its type parameters say nothing here."""
-
-_Worker = queue_pb.QueueStatus.Worker
 
 
 class EmbeddingServicer(EmbeddingServiceServicer):
@@ -46,42 +45,14 @@ class EmbeddingServicer(EmbeddingServiceServicer):
         self, request: pb.GetQueueStatusRequest, context: Context
     ) -> queue_pb.QueueStatus:
         """Tells what waits and what runs."""
-        workers: list[_Worker] = []
-        completed = 0
-        for served in self._registry.served().values():
-            status = served.loaded.batcher.status()
-            completed += status.completed_24h
-            busy = status.running or status.waiting
-            workers.append(
-                _Worker(
-                    id=served.revision,
-                    type="embed",
-                    state=_Worker.STATE_BUSY if busy else _Worker.STATE_IDLE,
-                    current_job=status.request_id,
-                    running_count=status.running,
-                    waiting_count=status.waiting,
-                    model=served.id,
-                )
-            )
-        for known in self._registry.missing():
-            workers.append(
-                _Worker(
-                    id=f"models/{known.id}",
-                    type="embed",
-                    state=_Worker.STATE_OFFLINE if known.failed else _Worker.STATE_LOADING,
-                    model=known.id,
-                )
-            )
-        waiting = sum(worker.waiting_count for worker in workers)
-        return queue_pb.QueueStatus(
-            depth=waiting + sum(worker.running_count for worker in workers),
-            pending=waiting,
-            active_workers=sum(1 for worker in workers if worker.running_count),
-            completed_24h=completed,
-            workers=workers,
-        )
+        return queue_status(self._registry, "embed", _counts)
 
 
 def _caller(context: Context) -> Caller:
     remaining: float | None = context.time_remaining()
     return caller_of(principal(), request_id(), remaining)
+
+
+def _counts(served: ServedModel) -> Counts:
+    status = served.loaded.batcher.status()
+    return Counts(status.running, status.waiting, status.completed_24h, status.request_id)

@@ -20,8 +20,8 @@ from services.image.finishing import Finishing, show
 from services.image.jobs import Job
 from services.image.passes import Pass, Piece, Report
 from services.image.places import Place, Places, QueueLimits
-from services.image.throughput import Throughput
 from services.image.turns import Turns
+from services.serving.throughput import Throughput
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,14 @@ from services.image.convert_requests import to_request
 from services.image.defaults import Options, check_vae
 from services.image.drawing import Drawer
 from services.image.pictures.infotext import parse_infotext
+from services.image.registry import ServedModel
 from services.image.requests import Caller
 from services.image.sources import Threads, read_info
 from services.rpc.access import Role, principal, requires
+from services.serving.queues import Counts, queue_status
 
 Context = Any
 """A `grpc.aio.ServicerContext`; its type parameters say nothing here."""
-
-_Worker = queue_pb.QueueStatus.Worker
 
 
 class ImageServicer(ImageServiceServicer):
@@ -156,40 +156,7 @@ class ImageServicer(ImageServiceServicer):
         self, request: pb.GetQueueStatusRequest, context: Context
     ) -> queue_pb.QueueStatus:
         """Tells what waits and what runs."""
-        workers: list[_Worker] = []
-        completed = 0
-        for served in self._registry.served().values():
-            status = served.loaded.batcher.status()
-            completed += status.completed_24h
-            busy = status.running or status.waiting
-            workers.append(
-                _Worker(
-                    id=served.revision,
-                    type="sd",
-                    state=_Worker.STATE_BUSY if busy else _Worker.STATE_IDLE,
-                    current_job=status.job_id,
-                    running_count=status.running,
-                    waiting_count=status.waiting,
-                    model=served.id,
-                )
-            )
-        for known in self._registry.missing():
-            workers.append(
-                _Worker(
-                    id=f"models/{known.id}",
-                    type="sd",
-                    state=_Worker.STATE_OFFLINE if known.failed else _Worker.STATE_LOADING,
-                    model=known.id,
-                )
-            )
-        waiting = sum(worker.waiting_count for worker in workers)
-        return queue_pb.QueueStatus(
-            depth=waiting + sum(worker.running_count for worker in workers),
-            pending=waiting,
-            active_workers=sum(1 for worker in workers if worker.running_count),
-            completed_24h=completed,
-            workers=workers,
-        )
+        return queue_status(self._registry, "sd", _counts)
 
     def _told(self, options: Options) -> sampler_pb2.Options:
         """Options with the model that they come to."""
@@ -202,3 +169,8 @@ class ImageServicer(ImageServiceServicer):
 def _caller(context: Context) -> Caller:
     remaining: float | None = context.time_remaining()
     return caller_of(principal(), remaining)
+
+
+def _counts(served: ServedModel) -> Counts:
+    status = served.loaded.batcher.status()
+    return Counts(status.running, status.waiting, status.completed_24h, status.job_id)

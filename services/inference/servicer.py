@@ -17,12 +17,13 @@ from services.inference import convert, convert_events
 from services.inference.callers import caller_of
 from services.inference.conversation import check_chats, render
 from services.inference.generation import Generator, off_loop
-from services.inference.registry import Registry
+from services.inference.registry import Registry, ServedModel
 from services.inference.requests import Caller, ChatRequest, CompleteRequest, Message, Speaker
 from services.inference.validation import check_vocabulary
 from services.rpc.access import Role, principal, request_id, requires
 from services.rpc.validation import validate
 from services.serving.models import ModelKind
+from services.serving.queues import Counts, queue_status
 
 Context = Any
 """A `grpc.aio.ServicerContext`; its type parameters say nothing here."""
@@ -162,44 +163,7 @@ class InferenceServicer(InferenceServiceServicer):
         self, request: pb.GetQueueStatusRequest, context: Context
     ) -> queue_pb.QueueStatus:
         """Tells what waits and what runs."""
-        workers: list[queue_pb.QueueStatus.Worker] = []
-        completed = 0
-        for served in self._registry.served().values():
-            status = served.loaded.engine.status()
-            completed += status.completed_24h
-            busy = status.running or status.waiting
-            workers.append(
-                queue_pb.QueueStatus.Worker(
-                    id=served.revision,
-                    type="llm",
-                    state=(
-                        queue_pb.QueueStatus.Worker.STATE_BUSY
-                        if busy
-                        else queue_pb.QueueStatus.Worker.STATE_IDLE
-                    ),
-                    running_count=status.running,
-                    waiting_count=status.waiting,
-                    model=served.id,
-                )
-            )
-        for known in self._registry.missing():
-            state = "STATE_OFFLINE" if known.failed else "STATE_LOADING"
-            workers.append(
-                queue_pb.QueueStatus.Worker(
-                    id=f"models/{known.id}",
-                    type="llm",
-                    state=queue_pb.QueueStatus.Worker.State.Value(state),
-                    model=known.id,
-                )
-            )
-        waiting = sum(worker.waiting_count for worker in workers)
-        return queue_pb.QueueStatus(
-            depth=waiting + sum(worker.running_count for worker in workers),
-            pending=waiting,
-            active_workers=sum(1 for worker in workers if worker.running_count),
-            completed_24h=completed,
-            workers=workers,
-        )
+        return queue_status(self._registry, "llm", _counts)
 
 
 def _caller(context: Context) -> Caller:
@@ -228,3 +192,8 @@ def _parameters(request: pb.InferRequest) -> sampling_pb.Sampling:
     except InvalidArgument as error:
         raise InvalidArgument(error.message, field=f"parameters.{error.field}") from None
     return sampling
+
+
+def _counts(served: ServedModel) -> Counts:
+    status = served.loaded.engine.status()
+    return Counts(status.running, status.waiting, status.completed_24h)
