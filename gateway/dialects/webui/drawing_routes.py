@@ -79,28 +79,14 @@ class Drawing:
         return drawings
 
 
-class Txt2Img:
-    """`POST /sdapi/v1/txt2img`."""
+class Draw:
+    """`POST /sdapi/v1/txt2img` and `…/img2img`: one route for each schema."""
 
-    def __init__(self, drawing: Drawing) -> None:
+    def __init__(
+        self, drawing: Drawing, kind: type[schema.Txt2ImgRequest] | type[schema.Img2ImgRequest]
+    ) -> None:
         self._drawing = drawing
-        self._decoder = msgspec.json.Decoder(schema.Txt2ImgRequest)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
-        data = await read_body(scope, receive, self._drawing.limit)
-        body = translate.filled(decode(self._decoder, data))
-        keep = body.send_images is not False
-        drawings = await self._drawing.draw(body, context_of(scope), receive, keep=keep)
-        await _send(drawings.answer(body), send)
-
-
-class Img2Img:
-    """`POST /sdapi/v1/img2img`."""
-
-    def __init__(self, drawing: Drawing) -> None:
-        self._drawing = drawing
-        self._decoder = msgspec.json.Decoder(schema.Img2ImgRequest)
+        self._decoder = msgspec.json.Decoder(kind)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from gateway.clients import Clients
 from gateway.dialects.dialect import Dialect
+from gateway.dialects.webui import schema
 from gateway.dialects.webui.control_routes import (
     Interrupt,
     Options,
@@ -16,7 +17,7 @@ from gateway.dialects.webui.control_routes import (
     Unserved,
 )
 from gateway.dialects.webui.credentials import caller_of
-from gateway.dialects.webui.drawing_routes import Drawing, GenerateImage, Img2Img, Txt2Img
+from gateway.dialects.webui.drawing_routes import Draw, Drawing, GenerateImage
 from gateway.dialects.webui.listings import (
     CONSTANTS,
     LISTINGS,
@@ -53,8 +54,8 @@ def routes(
 def _endpoints(settings: Settings, clients: Clients) -> Iterator[tuple[str, ASGIApp, list[str]]]:
     drawing = Drawing(settings, clients)
     yield f"{PREFIX}/progress", Progress(clients), ["GET"]
-    yield f"{PREFIX}/txt2img", Txt2Img(drawing), ["POST"]
-    yield f"{PREFIX}/img2img", Img2Img(drawing), ["POST"]
+    yield f"{PREFIX}/txt2img", Draw(drawing, schema.Txt2ImgRequest), ["POST"]
+    yield f"{PREFIX}/img2img", Draw(drawing, schema.Img2ImgRequest), ["POST"]
     yield "/generate-image", GenerateImage(drawing), ["POST"]
     yield f"{PREFIX}/interrupt", Interrupt(clients), ["POST"]
     yield f"{PREFIX}/skip", Skip(clients), ["POST"]
