@@ -72,6 +72,7 @@ def to_request(message: pb.ImageRequest) -> ImageRequest:
         background=Background(message.background),
         output_format=OutputFormat(message.output_format) if message.output_format else None,
         priority=Priority(message.priority) if message.priority else Priority.NORMAL,
+        weighs_words=message.prompt_syntax == pb.PROMPT_SYNTAX_WEIGHTED,
     )
 
 
@@ -83,6 +84,9 @@ def from_request(asked: ImageRequest) -> pb.ImageRequest:
         background=_value(asked.background),
         output_format=_value(asked.output_format),
         priority=_value(asked.priority),
+        prompt_syntax=pb.PROMPT_SYNTAX_WEIGHTED
+        if asked.weighs_words
+        else pb.PROMPT_SYNTAX_UNSPECIFIED,
     )
     if (variation := asked.variation) is not None:
         message.variation.CopyFrom(

@@ -1,7 +1,7 @@
 """The engine port: a loaded image model, free of queues and transport.
 
-Queueing, fairness, batching, files and infotexts belong to the domain, so that they are the same on
-every engine. An engine draws one batch at a time, off the event loop, on its own thread.
+Queueing, fairness, files and infotexts belong to the domain, the same on every engine. An engine
+draws one batch at a time, off the event loop, on its own thread.
 """
 
 from __future__ import annotations
@@ -85,13 +85,17 @@ class Plan:
     """Canonical name, one of `ImageModelInfo.schedulers`; `automatic` is the sampler's own."""
     mode: Mode = Mode.TEXT
     denoising_strength: float = 1.0
-    """How much of the initial image is drawn anew; for modes with one."""
+    """How much of the initial image is drawn anew."""
     latent_resize: bool = False
     """Whether initial images are of another size and are scaled in latent space."""
     fill: Fill = Fill.PIXELS
     clip_skip: int = 1
-    """Layers of the text encoder to stop before its end, plus one. 1 uses all."""
+    """Layers of the text encoder to stop before its end, plus one."""
     tiling: bool = False
+    prompt_pieces: int = 1
+    """The most pieces in which one of a drawing's prompts is read."""
+    weighs_words: bool = False
+    """Whether brackets in prompts are read as `services.image.prompts` does."""
     tuning: Tuning = field(default_factory=Tuning)
     hires: HiresPlan | None = None
 
@@ -155,7 +159,7 @@ engine gives the batch up within that step."""
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A finished batch."""
+    """A batch."""
 
     pictures: Sequence[Image.Image]
     """RGB (RGBA where the model draws transparency), in the order of the drawings."""
@@ -196,9 +200,11 @@ class ImageModelInfo:
     max_clip_skip: int = 1
     """1: it can't skip layers."""
     max_prompt_tokens: int = 0
-    """Most tokens that it reads of a prompt, without its special ones; 0 is any number."""
+    """Most tokens of a piece of a prompt, without special ones; 0 is any number."""
+    max_prompt_pieces: int = 1
+    weighs_words: bool = False
     negative_prompt: bool = True
-    """Whether it takes a negative prompt and true classifier-free guidance."""
+    """With true classifier-free guidance."""
     tiling: bool = False
     variation: bool = True
     transparency: bool = False
@@ -207,6 +213,14 @@ class ImageModelInfo:
     max_batch: int = 1
     """Most drawings of different calls that run together and still come out as each would alone,
     to the byte (or, where the settings allow near-equality, as fast as pays)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLength:
+    """How long a prompt is, in tokens without special ones, and in pieces that are read."""
+
+    tokens: int
+    pieces: int = 1
 
 
 class ImageModel(Protocol):
@@ -218,19 +232,16 @@ class ImageModel(Protocol):
         ...
 
     def refusal(self, plan: Plan) -> tuple[str, str] | None:
-        """Why a plan can't be drawn, as (field of `ImageRequest`, sentence); None when it can.
-
-        Covers what depends on sampler, schedule and model together: a schedule that the sampler
-        can't use, a tuning value that it would ignore, `latent_resize`, `fill` and the like.
-        """
+        """Why sampler, schedule and model together can't draw a plan, as (field of `ImageRequest`,
+        sentence); None when they can."""
         ...
 
     def memory_bytes(self, plan: Plan, count: int) -> int:
         """About how much memory a batch of `count` drawings takes beside the weights."""
         ...
 
-    def count_tokens(self, text: str) -> int:
-        """Tokens of a prompt, without special ones, however many are read. Thread-safe."""
+    def measure(self, text: str, *, weighs_words: bool = False) -> PromptLength:
+        """How long a prompt is, however much of it is read. Thread-safe."""
         ...
 
     async def draw(self, plan: Plan, drawings: Sequence[Drawing], watch: Watch) -> Drawn | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from services.errors import ContextLengthExceeded
 from services.image.checkpoints import checkpoint
 from services.image.defaults import Options, fill_in
-from services.image.engine import Drawing, ImageModel, Plan
+from services.image.engine import Drawing, ImageModel, Plan, PromptLength
 from services.image.engines.plans import first_steps, second_steps
 from services.image.facts import Describer
 from services.image.files import finisher
@@ -20,6 +20,7 @@ from services.image.plans import (
     variation_of,
     with_sizes,
 )
+from services.image.prompts import weighted
 from services.image.requests import ImageRequest
 from services.image.sources import (
     Source,
@@ -96,8 +97,9 @@ class Preparer:
                 hold(sources[-1].held_bytes)
             if latents and not need_latent_resize(sources, asked):
                 plan = replace(plan, latent_resize=False)
-        tokens = await self.threads.run(lambda: _count_tokens(model, asked))
-        return self._order(asked, plan, sources, target, tokens)
+        length = await self.threads.run(lambda: _measured(model, asked))
+        plan = replace(plan, prompt_pieces=length.pieces)
+        return self._order(asked, plan, sources, target, length.tokens)
 
     def _order(
         self,
@@ -159,8 +161,13 @@ def _cost(plan: Plan) -> int:
     return cost
 
 
-def _count_tokens(model: ImageModel, asked: ImageRequest) -> int:
-    """Tokens of all prompts. Raises `ContextLengthExceeded` where one is not read to its end."""
+def _measured(model: ImageModel, asked: ImageRequest) -> PromptLength:
+    """Tokens of all prompts, and the most pieces that one is read in.
+
+    Raises:
+        ContextLengthExceeded: one is not read to its end.
+        InvalidArgument, UnsupportedParameter: its syntax can't be read.
+    """
     hires = asked.hires
     prompts = {
         "prompt": asked.prompt,
@@ -168,17 +175,22 @@ def _count_tokens(model: ImageModel, asked: ImageRequest) -> int:
         "hires.prompt": hires.prompt if hires else "",
         "hires.negative_prompt": hires.negative_prompt if hires else "",
     }
-    counts = dict.fromkeys(prompts.values(), 0)
-    most = model.info.max_prompt_tokens
+    info = model.info
+    weighs = asked.weighs_words and info.weighs_words
+    found: dict[str, PromptLength] = {}
     for field, text in prompts.items():
-        counts[text] = model.count_tokens(text) if text else 0
-        if 0 < most < counts[text]:
+        if weighs:
+            weighted(text, field)  # names the field at fault
+        found[text] = length = model.measure(text, weighs_words=weighs) if text else PromptLength(0)
+        most, pieces = info.max_prompt_tokens, info.max_prompt_pieces
+        if length.pieces > pieces or 0 < most * pieces < length.tokens:
             raise ContextLengthExceeded(
-                f"The model reads {most} tokens of a prompt, and this one has {counts[text]}: "
-                "shorten it.",
+                f"The model reads {most * pieces} tokens of a prompt, and this one has "
+                f"{length.tokens}: shorten it.",
                 field=field,
             )
-    return sum(counts.values())
+    lengths = found.values()
+    return PromptLength(sum(one.tokens for one in lengths), max(one.pieces for one in lengths))
 
 
 def _without_pictures(asked: ImageRequest) -> ImageRequest:

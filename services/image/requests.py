@@ -127,6 +127,8 @@ class ImageRequest:
     hires: HiresWish | None = None
     clip_skip: int | None = None
     tiling: bool = False
+    weighs_words: bool = False
+    """Whether brackets in prompts say how much words weigh."""
     tuning: TuningWish | None = None
     vae: str = ""
     background: Background = Background.MODEL

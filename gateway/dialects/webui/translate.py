@@ -125,6 +125,7 @@ def to_image_request(
         job_id=body.force_task_id or "",
         vae=wishes.vae or "",
         clip_skip=wishes.clip_skip,
+        prompt_syntax=image_pb2.PROMPT_SYNTAX_WEIGHTED,
     )
     if wishes.output_format is not None:
         request.output_format = wishes.output_format

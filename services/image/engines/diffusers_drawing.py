@@ -106,7 +106,7 @@ class Run:
             for d in self._drawings
         ]
         arguments: dict[str, Any] = {
-            **pipelines.conditions(prompts, guided=plan.cfg_scale > 1, clip_skip=plan.clip_skip),
+            **pipelines.conditions(prompts, plan),
             **pipelines.guidance(plan.cfg_scale),
             **explicit(solver, plan.scheduler, plan.steps, machine.own),
         }

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from services.errors import FailedPrecondition
-from services.image.engine import Drawing, Drawn, ImageModelInfo, Plan, Watch
+from services.image.engine import Drawing, Drawn, ImageModelInfo, Plan, PromptLength, Watch
 from services.image.engines.device_thread import DeviceThread, Leaving, Presence
 from services.image.engines.diffusers_drawing import GivenUp, Run
 from services.image.engines.diffusers_machine import Machine
 from services.image.engines.diffusers_memory import memory_bytes
 from services.image.engines.diffusers_refusals import refusal
+from services.image.engines.diffusers_text import pieces_of
 from services.weights.memory import free_bytes
 
 _log = logging.getLogger(__name__)
@@ -55,11 +56,14 @@ class DiffusersModel:
             kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free_bytes(device) + kept
 
-    def count_tokens(self, text: str) -> int:
-        """Tokens of a prompt."""
+    def measure(self, text: str, *, weighs_words: bool = False) -> PromptLength:
+        """How long a prompt is."""
         with self._counting:
+            if self._info.max_prompt_pieces > 1:
+                pieces = pieces_of(self._tokenizer, text, weighs=weighs_words)
+                return PromptLength(sum(map(len, pieces)), len(pieces))
             found = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return len(found)
+        return PromptLength(len(found))
 
     async def draw(self, plan: Plan, drawings: Sequence[Drawing], watch: Watch) -> Drawn | None:
         """Draws a batch."""

@@ -9,6 +9,8 @@ from diffusers.pipelines.auto_pipeline import AutoPipelineForImage2Image
 from torch import Tensor
 
 from services.errors import FailedPrecondition
+from services.image.engine import Plan
+from services.image.engines.diffusers_text import ClipReader, pieces_of
 from services.image.engines.diffusers_walk import Walk
 
 _AUTO: Any = AutoPipelineForImage2Image
@@ -35,7 +37,7 @@ class Family:
     first_layer: int = 1
     """Layers from the end at which its prompts are read."""
     convolves: bool = False
-    """Made of convolutions, so that opposite edges can be made to meet."""
+    """Made of convolutions, so that opposite edges can be made to meet; CLIP alone reads for it."""
 
 
 FAMILIES = (
@@ -160,6 +162,21 @@ class Pipelines:
         return tokenizer, most - int(tokenizer.num_special_tokens_to_add())
 
     @property
+    def reads_pieces(self) -> bool:
+        """Whether prompts longer than CLIP reads are read in pieces, and words can be weighed."""
+        return self.family.convolves
+
+    @property
+    def clip_readers(self) -> list[ClipReader]:
+        """What reads in pieces."""
+        text, inner = self.text, self.family.first_layer > 1
+        pairs = [
+            (getattr(text, f"tokenizer{n}", None), getattr(text, f"text_encoder{n}", None))
+            for n in ("", "_2")
+        ]
+        return [ClipReader(*pair, inner) for pair in pairs if pair[1] is not None]
+
+    @property
     def own_guidance(self) -> bool:
         """Whether the model was taught to guide itself, and takes no negative prompt."""
         config = self.denoiser.config
@@ -175,19 +192,40 @@ class Pipelines:
             return {"guidance_scale": scale}
         return {"true_cfg_scale": max(1.0, scale)}
 
-    def conditions(
-        self, prompts: Sequence[tuple[str, str]], *, guided: bool, clip_skip: int
-    ) -> dict[str, Tensor]:
+    def conditions(self, prompts: Sequence[tuple[str, str]], plan: Plan) -> dict[str, Tensor]:
         """What the pipelines take instead of prompts: each was read alone."""
         read: dict[tuple[str, str], Mapping[str, Tensor]] = {}
+        one = self._from_pieces if self.reads_pieces else self._condition
         for pair in prompts:
             if pair not in read:
-                read[pair] = self._condition(*pair, guided=guided, clip_skip=clip_skip)
+                read[pair] = one(*pair, plan, guided=plan.cfg_scale > 1)
         names = read[prompts[0]]
         return {name: torch.cat([read[pair][name] for pair in prompts]) for name in names}
 
+    def _from_pieces(
+        self, prompt: str, negative: str, plan: Plan, *, guided: bool
+    ) -> dict[str, Tensor]:
+        text, pieces = self.text, plan.prompt_pieces
+
+        def read(words: str) -> tuple[Tensor, Tensor]:
+            found = pieces_of(text.tokenizer, words, weighs=plan.weighs_words)
+            found += [()] * (pieces - len(found))
+            states = [reader.read(found, plan.clip_skip) for reader in self.clip_readers]
+            return torch.cat([each for each, _ in states], dim=-1), states[-1][1]
+
+        embeds, pooled = read(prompt)
+        made = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+        if guided:
+            # Some models were trained with zeros where there is no negative prompt.
+            zeros = not negative and text.config.get("force_zeros_for_empty_prompt")
+            embeds, pooled = (
+                (torch.zeros_like(embeds), torch.zeros_like(pooled)) if zeros else read(negative)
+            )
+            made |= {"negative_prompt_embeds": embeds, "negative_pooled_prompt_embeds": pooled}
+        return {k: v for k, v in made.items() if self.family.first_layer > 1 or "pooled" not in k}
+
     def _condition(
-        self, prompt: str, negative: str, *, guided: bool, clip_skip: int
+        self, prompt: str, negative: str, plan: Plan, *, guided: bool
     ) -> dict[str, Tensor]:
         text = self.text
         names = ("prompt_embeds", "negative_prompt_embeds")
@@ -200,7 +238,7 @@ class Pipelines:
             return read
         common |= {
             "do_classifier_free_guidance": guided,
-            "clip_skip": clip_skip - 1 if clip_skip > 1 else None,
+            "clip_skip": plan.clip_skip - 1 if plan.clip_skip > 1 else None,
             # None lets a pipeline take the zeros that some models were trained with.
             "negative_prompt": (negative or None) if guided else None,
         }

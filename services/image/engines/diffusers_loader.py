@@ -23,6 +23,7 @@ from services.image.engines.diffusers_preview import Colours
 from services.image.engines.diffusers_rows import WIDTHS, Rows
 from services.image.engines.diffusers_schedules import Solver, usable
 from services.image.engines.diffusers_settings import DiffusersSettings
+from services.image.engines.diffusers_text import MOST_PIECES
 from services.image.samplers import AUTOMATIC
 from services.weights.memory import free_bytes, in_units, weight_bytes
 from services.weights.pipeline import PipelineFolder
@@ -143,6 +144,8 @@ class DiffusersLoader:
             modes=frozenset(Mode),
             max_clip_skip=_clip_skip(family, text),
             max_prompt_tokens=pipelines.reader[1],
+            max_prompt_pieces=MOST_PIECES if pipelines.reads_pieces else 1,
+            weighs_words=pipelines.reads_pieces,
             negative_prompt=not pipelines.own_guidance,
             tiling=family.convolves,
             tuning=frozenset(
@@ -199,11 +202,6 @@ def _load_pipeline(folder: PipelineFolder, device: torch.device, dtype: torch.dt
             f"The pipeline's parts don't fit together ({type(error).__name__}): save it again with "
             f"`pipeline.save_pretrained(folder)`; the service's log says more."
         ) from error
-    encoder = getattr(pipeline, "text_encoder", None)
-    if encoder is not None and not hasattr(encoder, "text_model"):
-        # transformers 5 has it no more, and pipelines that skip layers look there. Past the
-        # module's own __setattr__, so that it does not become a part of itself.
-        object.__setattr__(encoder, "text_model", encoder)
     if device.type == "cuda":
         for part in (pipeline.vae, getattr(pipeline, "unet", None)):
             if part is not None:

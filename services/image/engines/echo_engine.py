@@ -23,6 +23,7 @@ from services.image.engine import (
     Look,
     Mode,
     Plan,
+    PromptLength,
     Stage,
     Watch,
 )
@@ -147,9 +148,9 @@ class EchoModel:
         )
         return count * width * height * 3 * 2
 
-    def count_tokens(self, text: str) -> int:
-        """Words."""
-        return len(_WORD.findall(text))
+    def measure(self, text: str, *, weighs_words: bool = False) -> PromptLength:
+        """Counts words."""
+        return PromptLength(len(_WORD.findall(text)))
 
     async def draw(self, plan: Plan, drawings: Sequence[Drawing], watch: Watch) -> Drawn | None:
         """Draws a batch."""

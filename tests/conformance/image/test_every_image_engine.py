@@ -251,10 +251,12 @@ async def test_more_takes_more_memory(model: ImageModel) -> None:
 
 
 async def test_tokens_are_counted(model: ImageModel) -> None:
-    assert model.count_tokens("") == 0
-    assert 0 < model.count_tokens("a circle") < model.count_tokens("a circle and a square")
-    most = model.info.max_prompt_tokens
-    assert model.count_tokens("circle " * 600) > most, "what isn't read is counted too"
+    assert model.measure("").tokens == 0
+    short, longer = model.measure("a circle"), model.measure("a circle and a square")
+    assert 0 < short.tokens < longer.tokens
+    info, long = model.info, model.measure("circle " * 600)
+    assert long.tokens > info.max_prompt_tokens, "what isn't read is counted too"
+    assert (long.pieces > 1) is (info.max_prompt_pieces > 1)
 
 
 async def test_the_probe_draws(model: ImageModel) -> None:

@@ -132,6 +132,7 @@ PLAIN = {
     "batch_count": 1,
     "sampler_tuning": {"s_churn": 0.0, "s_tmin": 0.0, "s_tmax": 0.0, "s_noise": 1.0},
     "preview_interval_steps": 10,
+    "prompt_syntax": "PROMPT_SYNTAX_WEIGHTED",
 }
 
 

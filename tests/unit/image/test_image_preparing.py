@@ -328,6 +328,19 @@ async def test_prompts_are_read_whole_or_refused(
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize("weighs", [True, False])
+async def test_words_are_weighed_where_the_request_and_the_model_do(
+    world: World, weighs: bool
+) -> None:
+    world.model = ModestModel(weighs_words=weighs)
+    assert not (await world.prepare(prompt="[a|b]")).plan.weighs_words
+    assert (await world.prepare(prompt="(a:2)", weighs_words=True)).plan.weighs_words is weighs
+    if weighs:
+        with pytest.raises(UnsupportedParameter) as caught:
+            await world.prepare(negative_prompt="[a|b]", weighs_words=True)
+        assert caught.value.field == "negative_prompt"
+
+
 async def test_transparency_needs_a_format_that_has_it(world: World) -> None:
     world.model = ModestModel(transparency=True)
     order = await world.prepare(background=Background.TRANSPARENT)

@@ -72,6 +72,38 @@ BACKGROUND_TRANSPARENT: Background.ValueType  # 2
 """Transparent; only for models that draw an alpha channel, else UNSUPPORTED_PARAMETER."""
 Global___Background: _TypeAlias = Background  # noqa: Y015
 
+class _PromptSyntax:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PromptSyntaxEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PromptSyntax.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROMPT_SYNTAX_UNSPECIFIED: _PromptSyntax.ValueType  # 0
+    """PLAIN."""
+    PROMPT_SYNTAX_PLAIN: _PromptSyntax.ValueType  # 1
+    """Themselves."""
+    PROMPT_SYNTAX_WEIGHTED: _PromptSyntax.ValueType  # 2
+    """How much words weigh, as the WebUI reads them: `(word)` 1.1 times as much, `[word]` as much less, `(word:1.3)` 1.3
+    times; a backslash makes a bracket mean itself, and `BREAK` begins a new piece of 75 tokens. What would do more, such
+    as `[a:b:0.5]`, `[a|b]` and `AND`, is UNSUPPORTED_PARAMETER. Models whose prompts CLIP does not read alone take
+    it for PLAIN.
+    """
+
+class PromptSyntax(_PromptSyntax, metaclass=_PromptSyntaxEnumTypeWrapper):
+    """What brackets in prompts mean."""
+
+PROMPT_SYNTAX_UNSPECIFIED: PromptSyntax.ValueType  # 0
+"""PLAIN."""
+PROMPT_SYNTAX_PLAIN: PromptSyntax.ValueType  # 1
+"""Themselves."""
+PROMPT_SYNTAX_WEIGHTED: PromptSyntax.ValueType  # 2
+"""How much words weigh, as the WebUI reads them: `(word)` 1.1 times as much, `[word]` as much less, `(word:1.3)` 1.3
+times; a backslash makes a bracket mean itself, and `BREAK` begins a new piece of 75 tokens. What would do more, such
+as `[a:b:0.5]`, `[a|b]` and `AND`, is UNSUPPORTED_PARAMETER. Models whose prompts CLIP does not read alone take
+it for PLAIN.
+"""
+Global___PromptSyntax: _TypeAlias = PromptSyntax  # noqa: Y015
+
 class _ResizeMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -145,6 +177,7 @@ class ImageRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    PROMPT_SYNTAX_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """ID or alias of an image model; `models/{model}` is taken too. Empty takes the one that the options name."""
     prompt: _builtins.str
@@ -205,6 +238,8 @@ class ImageRequest(_message.Message):
     """The end user on whose behalf the call is made. Not interpreted."""
     priority: _priority_pb2.Priority.ValueType
     """Order among waiting requests. Default NORMAL; HIGH needs the role `admin`."""
+    prompt_syntax: Global___PromptSyntax.ValueType
+    """What brackets in all prompts of this request mean. Default PLAIN."""
     @_builtins.property
     def variation(self) -> Global___Variation:
         """Varies the noise of the seed. Default: nothing."""
@@ -260,10 +295,11 @@ class ImageRequest(_message.Message):
         job_id: _builtins.str = ...,
         user: _builtins.str = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        prompt_syntax: Global___PromptSyntax.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_count", b"_batch_count", "_batch_size", b"_batch_size", "_cfg_scale", b"_cfg_scale", "_clip_skip", b"_clip_skip", "_denoising_strength", b"_denoising_strength", "_height", b"_height", "_partial_image_count", b"_partial_image_count", "_preview_interval_steps", b"_preview_interval_steps", "_quality", b"_quality", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "batch_count", b"batch_count", "batch_size", b"batch_size", "cfg_scale", b"cfg_scale", "clip_skip", b"clip_skip", "denoising_strength", b"denoising_strength", "height", b"height", "hires", b"hires", "inpainting", b"inpainting", "partial_image_count", b"partial_image_count", "preview_interval_steps", b"preview_interval_steps", "quality", b"quality", "sampler_tuning", b"sampler_tuning", "seed", b"seed", "steps", b"steps", "variation", b"variation", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_count", b"_batch_count", "_batch_size", b"_batch_size", "_cfg_scale", b"_cfg_scale", "_clip_skip", b"_clip_skip", "_denoising_strength", b"_denoising_strength", "_height", b"_height", "_partial_image_count", b"_partial_image_count", "_preview_interval_steps", b"_preview_interval_steps", "_quality", b"_quality", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "background", b"background", "batch_count", b"batch_count", "batch_size", b"batch_size", "cfg_scale", b"cfg_scale", "clip_skip", b"clip_skip", "denoising_strength", b"denoising_strength", "height", b"height", "hires", b"hires", "init_images", b"init_images", "inpainting", b"inpainting", "job_id", b"job_id", "model", b"model", "negative_prompt", b"negative_prompt", "output_format", b"output_format", "partial_image_count", b"partial_image_count", "preview_interval_steps", b"preview_interval_steps", "priority", b"priority", "prompt", b"prompt", "quality", b"quality", "resize_mode", b"resize_mode", "sampler", b"sampler", "sampler_tuning", b"sampler_tuning", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "tiling", b"tiling", "user", b"user", "vae", b"vae", "variation", b"variation", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_count", b"_batch_count", "_batch_size", b"_batch_size", "_cfg_scale", b"_cfg_scale", "_clip_skip", b"_clip_skip", "_denoising_strength", b"_denoising_strength", "_height", b"_height", "_partial_image_count", b"_partial_image_count", "_preview_interval_steps", b"_preview_interval_steps", "_quality", b"_quality", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "background", b"background", "batch_count", b"batch_count", "batch_size", b"batch_size", "cfg_scale", b"cfg_scale", "clip_skip", b"clip_skip", "denoising_strength", b"denoising_strength", "height", b"height", "hires", b"hires", "init_images", b"init_images", "inpainting", b"inpainting", "job_id", b"job_id", "model", b"model", "negative_prompt", b"negative_prompt", "output_format", b"output_format", "partial_image_count", b"partial_image_count", "preview_interval_steps", b"preview_interval_steps", "priority", b"priority", "prompt", b"prompt", "prompt_syntax", b"prompt_syntax", "quality", b"quality", "resize_mode", b"resize_mode", "sampler", b"sampler", "sampler_tuning", b"sampler_tuning", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "tiling", b"tiling", "user", b"user", "vae", b"vae", "variation", b"variation", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_count: _TypeAlias = _typing.Literal["batch_count"]  # noqa: Y015
     _WhichOneofArgType__batch_count: _TypeAlias = _typing.Literal["_batch_count", b"_batch_count"]  # noqa: Y015
