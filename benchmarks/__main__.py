@@ -13,6 +13,7 @@ import benchmarks.embedding.bench as embedding
 import benchmarks.engine.bench as engine
 import benchmarks.image.bench as image
 import benchmarks.retrieval.bench as retrieval
+import benchmarks.training.bench as training
 from benchmarks.edge.contestants import TITLES as EDGES
 from benchmarks.edge.measure import SCENARIOS
 from benchmarks.processes import ChildError
@@ -24,7 +25,9 @@ def main() -> int:
     """Runs benchmarks and prints their reports."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "benchmark", nargs="?", choices=["edge", "engine", "embedding", "retrieval", "image"]
+        "benchmark",
+        nargs="?",
+        choices=["edge", "engine", "embedding", "retrieval", "image", "training"],
     )
     parser.add_argument("--quick", action="store_true", help="one short round; rough figures")
     parser.add_argument("--rounds", type=int, help="rounds of each scenario (edge: 5, others: 3)")
@@ -66,6 +69,8 @@ def _chosen(asked: argparse.Namespace) -> list[Run]:
     embeddings = replace(embeddings, rounds=asked.rounds or embeddings.rounds)
     images = image.QUICK if asked.quick else image.Options()
     images = replace(images, rounds=asked.rounds or images.rounds)
+    trainings = training.QUICK if asked.quick else training.Options()
+    trainings = replace(trainings, rounds=asked.rounds or trainings.rounds)
     runs: dict[str, Run] = {
         "edge": lambda: edge.run(edges, _say),
         "engine": lambda: engine.run(engines, _say),
@@ -74,6 +79,7 @@ def _chosen(asked: argparse.Namespace) -> list[Run]:
             retrieval.QUICK if asked.quick else retrieval.Options(), _say
         ),
         "image": lambda: image.run(images, _say),
+        "training": lambda: training.run(trainings, _say),
     }
     return [run for name, run in runs.items() if asked.benchmark in (None, name)]
 

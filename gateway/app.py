@@ -9,6 +9,9 @@ from starlette.types import ASGIApp
 from gateway.auth import Authenticator
 from gateway.clients import Clients
 from gateway.cors import Cors
+from gateway.dialects.botserver.envelope import BotserverDialect
+from gateway.dialects.botserver.operations import OPERATIONS as BOTSERVER_OPERATIONS
+from gateway.dialects.botserver.routes import routes as botserver_routes
 from gateway.dialects.gel.envelope import GelDialect
 from gateway.dialects.gel.operations import OPERATIONS as GEL_OPERATIONS
 from gateway.dialects.gel.routes import routes as gel_routes
@@ -30,9 +33,11 @@ from gateway.settings import Settings
 def build(settings: Settings, clients: Clients) -> ASGIApp:
     """Makes the ASGI application. Its lifespan starts and closes the clients."""
     openai, gel, velesio = OpenAIDialect(), GelDialect(), VelesioDialect()
+    botserver = BotserverDialect()
     limit = settings.api.max_requests_per_minute
     guard = Guard(Authenticator(settings), RequestLimiter(limit) if limit else None)
     operations = [*HEALTH, *OPERATIONS, *GEL_OPERATIONS, *WEBUI_OPERATIONS]
+    operations += BOTSERVER_OPERATIONS
     described = document(operations, ErrorBody)
 
     @asynccontextmanager
@@ -49,6 +54,7 @@ def build(settings: Settings, clients: Clients) -> ASGIApp:
             *openai_routes(settings, clients, guard, openai),
             *gel_routes(settings, clients, guard, gel),
             *webui_routes(settings, clients, guard, velesio),
+            *botserver_routes(settings, clients, guard, botserver),
             Route("/health", Health(settings, clients.health), methods=["GET", "POST"]),
             Route("/openapi.json", guard.protect(OpenApi(described), openai), methods=["GET"]),
         ],
@@ -56,4 +62,4 @@ def build(settings: Settings, clients: Clients) -> ASGIApp:
         lifespan=lifespan,
     )
     # The last dialect answers for paths that are nobody's.
-    return Edge(router, [gel, velesio, openai], Cors(settings.api))
+    return Edge(router, [gel, velesio, botserver, openai], Cors(settings.api))

@@ -24,7 +24,7 @@ _MAX_MESSAGE_BYTES = 65 * 1024 * 1024
 _CATALOGUE_S = 10.0
 
 _READS = {
-    "penstock.model.v1.ModelService": ("ListModels", "GetModel", "GetStatus"),
+    "penstock.model.v1.ModelService": ("ListModels", "GetModel", "GetModelConfig", "GetStatus"),
     "penstock.image.v1.ImageService": (
         "GetProgress",
         "ListSamplers",
@@ -40,7 +40,10 @@ _READS = {
         "GetPrompt",
         "ListPrompts",
     ),
-    "penstock.training.v1.TrainingService": ("GetFile", "ListFiles"),
+    "penstock.training.v1.TrainingService": (
+        *("GetFile", "ListFiles"),
+        *("GetJob", "ListJobs", "ListEvents", "ListCheckpoints"),
+    ),
 }
 """Reads alone are tried again: nothing is computed or changed twice behind the caller's back."""
 

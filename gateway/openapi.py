@@ -37,6 +37,8 @@ class Operation:
     """Whether it takes a token as a password, too."""
     error: type[msgspec.Struct] | None = None
     """Schema of its errors, where they are not like others."""
+    statuses: tuple[int, ...] = (200,)
+    """Those with which it answers."""
 
 
 class HealthServices(msgspec.Struct):
@@ -109,7 +111,10 @@ def _operation(
         "operationId": f"{operation.method}_{name}",
         "summary": operation.summary,
         "responses": {
-            "200": {"description": "The answer.", "content": content},
+            **{
+                str(status): {"description": "The answer.", "content": content}
+                for status in operation.statuses
+            },
             "default": {
                 "description": "What went wrong.",
                 "content": {"application/json": {"schema": schemas[operation.error or error]}},
@@ -152,8 +157,15 @@ def _query_parameters(query: type[msgspec.Struct] | None) -> list[dict[str, Any]
     required: list[str] = described.get("required", [])
     return [
         {"name": name, "in": "query", "required": name in required, "schema": schema}
+        | ({"style": "deepObject", "explode": True} if _has_object(schema) else {})
         for name, schema in described["properties"].items()
     ]
+
+
+def _has_object(schema: Mapping[str, Any]) -> bool:
+    """Tells whether a parameter may be an object, which is written as `name[key]=value`."""
+    options: Sequence[Mapping[str, Any]] = schema.get("anyOf", (schema,))
+    return any(option.get("type") == "object" for option in options)
 
 
 class OpenApi:

@@ -27,7 +27,7 @@ SERVICE_PORTS = {
 }
 """Services and the ports that they have by default."""
 
-SECTIONS = ("api", "auth", "services", "tls", "log", "database")
+SECTIONS = ("api", "auth", "services", "tls", "log", "database", "blobs", "training")
 _FILES = frozenset({"token_file", "certificate", "key", "client_ca"})
 _OTHERS = frozenset({"PENSTOCK_API_KEY", "PENSTOCK_API_MODELS"})
 """Variables that look like the edge's and belong to clients and to the catalogue."""

@@ -36,6 +36,7 @@ from services.settings_sections import (
     TlsSettings,
     TrainingSettings,
 )
+from services.settings_training import DatasetSettings, TrainerSettings
 from services.settings_values import SettingsError
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "BlobSettings",
     "CatalogueSettings",
     "DatabaseSettings",
+    "DatasetSettings",
     "EmbeddingSettings",
     "ImageSettings",
     "InferenceSettings",
@@ -56,6 +58,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "TlsSettings",
+    "TrainerSettings",
     "TrainingSettings",
     "from_command_line",
     "load",
@@ -145,7 +148,23 @@ def _complete(settings: Settings) -> Settings:
         training=complete(services.training, "training"),
         retrieval=complete(services.retrieval, "retrieval"),
     )
-    return replace(settings, api=api, auth=auth, services=services, blobs=blobs)
+    training = _complete_training(settings.training, services.data_dir)
+    return replace(settings, api=api, auth=auth, services=services, blobs=blobs, training=training)
+
+
+def _complete_training(training: TrainerSettings, data_dir: Path) -> TrainerSettings:
+    if training.trainer == "ray" and not training.ray_address:
+        raise SettingsError("[training] trainer: 'ray' needs ray_address")
+    for name in training.datasets:
+        # Where callers name either in one field, this is how the two are told apart.
+        if name.startswith("file-"):
+            raise SettingsError(
+                f"[training] datasets.{name}: this would be read as the ID of an uploaded file; "
+                "choose another name"
+            )
+    if training.folder == Path():
+        return replace(training, folder=data_dir / "training")
+    return training
 
 
 def _default_models() -> dict[str, ModelSettings]:

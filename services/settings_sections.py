@@ -1,5 +1,5 @@
 """Sections of the settings: frozen dataclasses, a docstring under each field. Those of the services
-stand in `services.settings_services`."""
+stand in `services.settings_services`, those of training jobs in `services.settings_training`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from services.settings_services import (
     ServiceSettings,
     TrainingSettings,
 )
+from services.settings_training import TrainerSettings
 
 _DATA_DIR = Path(".penstock")
 
@@ -181,3 +182,5 @@ class Settings:
     """`[database]`."""
     blobs: BlobSettings = field(default_factory=BlobSettings)
     """`[blobs]`."""
+    training: TrainerSettings = field(default_factory=TrainerSettings)
+    """`[training]`."""

@@ -69,22 +69,7 @@ def upload(
     header = training_service_pb2.FileHeader(filename=name or path.name, purpose=PURPOSES[purpose])
     if expires is not None:
         header.time_to_live.seconds = _seconds(expires)
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise UsageFailure(f"{path} can't be read: {error.strerror}.") from error
-    with file, _progress(session) as bars:
-        size = path.stat().st_size if path.is_file() else None  # a pipe's is not known
-        if size is not None:
-            header.size_bytes = size
-        bar = bars.add_task("uploading", total=size)
-
-        async def run() -> file_pb2.File:
-            async with session.files() as stub:
-                progress = Sending(file, header, lambda moved: bars.update(bar, completed=moved))
-                return await progress.run(stub)
-
-        made = asyncio.run(run())
+    made = send(session, path, header)
     if session.output.as_json:
         session.output.data(to_dict(made))
     said = f"  {printable(made.filename)}, {size_text(made.size_bytes)}, for {purpose}"
@@ -177,6 +162,26 @@ def remove(session: Session, files: tuple[str, ...], yes: bool) -> None:
     session.output.say(f"{count:,} {'is' if count == 1 else 'are'} removed{said}.")
     if missing:
         raise click.exceptions.Exit(REFUSED)
+
+
+def send(session: Session, path: Path, header: training_service_pb2.FileHeader) -> file_pb2.File:
+    """Uploads a file, with a progress bar. Raises Failure."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UsageFailure(f"{path} can't be read: {error.strerror}.") from error
+    with file, _progress(session) as bars:
+        size = path.stat().st_size if path.is_file() else None  # a pipe's is not known
+        if size is not None:
+            header.size_bytes = size
+        bar = bars.add_task("uploading", total=size)
+
+        async def run() -> file_pb2.File:
+            async with session.files() as stub:
+                progress = Sending(file, header, lambda moved: bars.update(bar, completed=moved))
+                return await progress.run(stub)
+
+        return asyncio.run(run())
 
 
 def file_name(id_: str) -> str:

@@ -12,6 +12,7 @@ from services.cli.keys import keys
 from services.cli.models import models
 from services.cli.serve import serve
 from services.cli.status import status
+from services.cli.train import train
 from services.cli.version import version_command
 
 
@@ -25,7 +26,7 @@ def main() -> None:
 
 
 for command in (
-    *(serve, chat, ask, image, docs, collections, files),
+    *(serve, chat, ask, image, docs, collections, files, train),
     *(models, keys, status, version_command),
 ):
     main.add_command(command)

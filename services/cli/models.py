@@ -61,7 +61,7 @@ def get(session: Session, model: str) -> None:
 
 @models.command()
 @click.argument("model")
-@click.option("--source", required=True, help="Folder, Hub ID or fine-tuned model.")
+@click.option("--source", required=True, help="Folder, or ID of a fine-tuned model.")
 @click.option("--kind", type=click.Choice(list(KINDS)), default="chat", show_default=True)
 @click.option("--base-model", default="", help="Model that it was fine-tuned from or adapts.")
 @click.option("--name", "display_name", default="", help="Name for people.")

@@ -44,7 +44,10 @@ async def main(settings: Settings) -> None:
             catalog,
             reports,
             Watches(catalog, feed),
-            SourcePolicy([Path(root) for root in settings.services.model.model_roots]),
+            SourcePolicy(
+                [Path(root) for root in settings.services.model.model_roots],
+                training=settings.training.folder,
+            ),
             version=_version(),
         )
         keeping = asyncio.create_task(

@@ -28,6 +28,7 @@ from services.model.records import (
 )
 from services.model.states import view
 from services.model.store import Reading, Store, Writing
+from services.page_tokens import Place, decode, encode
 
 Item = TypeVar("Item")
 
@@ -87,11 +88,11 @@ class Catalog:
     ) -> Page[Model]:
         """Returns models by ID."""
         query = ["models", *sorted(set(kinds))]
-        after = paging.decode(page_token, query)
+        after = decode(page_token, query).id
         size = paging.page_size(page_size)
         async with self.store.reading() as tx:
             entries = await tx.entries(kinds=kinds, after=after, limit=size + 1)
-        token = paging.encode(entries[size - 1].id, query) if len(entries) > size else ""
+        token = encode(Place(entries[size - 1].id), query) if len(entries) > size else ""
         return Page([self.view(entry) for entry in entries[:size]], token)
 
     async def revisions(
@@ -102,10 +103,11 @@ class Catalog:
         async with self.store.reading() as tx:
             entry = await find(tx, name)
             query = ["revisions", entry.uid]
-            after = paging.decode(page_token, query)
+            after = decode(page_token, query).id
             below = paging.number(after) if after else None
             found = await tx.revisions(entry.id, below=below, limit=size + 1)
-        token = paging.encode(str(found[size - 1].number), query) if len(found) > size else ""
+        last = found[size - 1].number if len(found) > size else None
+        token = "" if last is None else encode(Place(str(last)), query)
         return Page(found[:size], token)
 
     async def deploy(

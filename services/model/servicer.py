@@ -17,7 +17,7 @@ from services.model.catalog import Catalog
 from services.model.names import parse_config_name, parse_model_name
 from services.model.records import Model
 from services.model.reports import Reports
-from services.model.sources import SourcePolicy
+from services.model.sources import FINE_TUNED, SourcePolicy
 from services.model.watches import HEARTBEAT_S, Watches
 from services.rpc.access import Role, draining, principal, requires
 
@@ -71,11 +71,14 @@ class ModelServicer(service_grpc.ModelServiceServicer):
         """Gets one model, by ID or alias."""
         return _model(await self._catalog.get(parse_model_name(request.name, "name")))
 
-    @requires(Role.MODEL_MANAGER)
+    @requires(Role.MODEL_MANAGER, Role.SERVICE)
     async def DeployModel(
         self, request: service_pb.DeployModelRequest, context: Context
     ) -> pb.Model:
         """Adds a model, or a revision to one."""
+        if request.allow_update or not request.source.startswith(FINE_TUNED):
+            # TrainingService deploys what jobs made, and changes nothing that is there.
+            principal().require([Role.MODEL_MANAGER])
         source = await self._sources.check(request.source)
         model = await self._catalog.deploy(
             convert.deploy_request(request, source),

@@ -16,6 +16,7 @@ from services.errors import (
     ModelNotFound,
     NotFound,
 )
+from services.page_tokens import Place
 from services.retrieval import paging
 from services.retrieval.clock import utc_now
 from services.retrieval.faults import at, renamed
@@ -27,7 +28,7 @@ from services.retrieval.names import (
     new_etag,
     new_uid,
 )
-from services.retrieval.paging import Asked, Listing, Place
+from services.retrieval.paging import Asked, Listing
 from services.retrieval.peers import Caller, Embedder, EmbeddingModel, Models, Task
 from services.retrieval.records import (
     Chunking,

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.errors import InvalidArgument, NotFound
+from services.page_tokens import Place
 from services.retrieval import paging
 from services.retrieval.names import CollectionRef, DocumentRef, parse_document
-from services.retrieval.paging import Asked, Listing, Place
+from services.retrieval.paging import Asked, Listing
 from services.retrieval.records import Document, Filter
 from services.retrieval.store import Store
 from services.retrieval.values import as_kept

@@ -1,15 +1,11 @@
-"""Opaque page tokens: they say after which item the next page begins."""
+"""Pages of lists."""
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Generic, NamedTuple, TypeVar
-
-import msgspec
+from typing import Generic, TypeVar
 
 from services.errors import InvalidArgument
+from services.page_tokens import Place, decode, encode
 from services.retrieval.records import Page
 
 Item = TypeVar("Item")
@@ -17,15 +13,6 @@ Item = TypeVar("Item")
 MAX_PAGE_SIZE = 1000
 MAX_PAGE_BYTES = 32 * 1024 * 1024
 """Beyond this a page ends early, so that it fits into a message."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Place(NamedTuple):
-    """Where an item stands in its list, whether or not it is still there."""
-
-    id: str
-    time: datetime | None = None
-    """When it was created. None in lists by ID, and where only the store knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +42,7 @@ def begin(asked: Asked, query: Sequence[str], default_size: int) -> Page:
     if asked.size < 0:
         raise InvalidArgument("'page_size': must not be negative.", field="page_size")
     size = min(asked.size or default_size, MAX_PAGE_SIZE)
-    after = Place(asked.after) if asked.after else _decode(asked.token, _full(asked, query))
+    after = Place(asked.after) if asked.after else decode(asked.token, _full(asked, query))
     return Page(size + 1, after.id, asked.descending, after.time)
 
 
@@ -66,7 +53,7 @@ def end(
     size = page.size - 1
     if len(items) <= size:
         return Listing(items, "")
-    return Listing(items[:size], _encode(places[size - 1], _full(asked, query)))
+    return Listing(items[:size], encode(places[size - 1], _full(asked, query)))
 
 
 def cut(
@@ -81,36 +68,10 @@ def cut(
     for number, size in enumerate(sizes):
         total += size
         if total > MAX_PAGE_BYTES and number:
-            token = _encode(places[number - 1], _full(asked, query))
+            token = encode(places[number - 1], _full(asked, query))
             return Listing(listing.items[:number], token)
     return listing
 
 
 def _full(asked: Asked, query: Sequence[str]) -> list[str]:
     return [*query, "desc" if asked.descending else "asc"]
-
-
-def _encode(after: Place, query: Sequence[str]) -> str:
-    time = "" if after.time is None else str((after.time - _EPOCH) // timedelta(microseconds=1))
-    packed = msgspec.json.encode([after.id, time, *query])
-    return base64.urlsafe_b64encode(packed).rstrip(b"=").decode("ascii")
-
-
-def _decode(token: str, query: Sequence[str]) -> Place:
-    if not token:
-        return Place("")
-    try:
-        packed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        after, micros, *rest = msgspec.json.decode(packed, type=list[str])
-        time = _EPOCH + timedelta(microseconds=int(micros)) if micros else None
-    except (binascii.Error, ValueError, OverflowError) as error:
-        raise InvalidArgument(
-            "This is no page token. Send next_page_token as it came, or none for the first page.",
-            field="page_token",
-        ) from error
-    if rest != list(query) or "\0" in after:
-        raise InvalidArgument(
-            "This page token belongs to another list. Ask as for the page before.",
-            field="page_token",
-        )
-    return Place(after, time)

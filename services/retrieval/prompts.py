@@ -10,10 +10,11 @@ from typing import Any, cast
 import msgspec
 
 from services.errors import FailedPrecondition, InvalidArgument, NotFound
+from services.page_tokens import Place
 from services.retrieval import paging
 from services.retrieval.clock import utc_now
 from services.retrieval.names import BUILTIN, PromptRef, check_prompt_id, is_uid, new_etag, new_uid
-from services.retrieval.paging import Asked, Listing, Place
+from services.retrieval.paging import Asked, Listing
 from services.retrieval.records import Json, Page, Prompt
 from services.retrieval.store import Store
 from services.retrieval.templates import parse

@@ -2,28 +2,59 @@
 
 import asyncio
 import contextlib
+import logging
+import os
+from collections.abc import AsyncGenerator, Coroutine
+from pathlib import Path
+from typing import Any
 
 from penstock.training.v1 import training_service_pb2
 from penstock.training.v1.training_service_pb2_grpc import add_TrainingServiceServicer_to_server
 
 from services.blobs import Blobs, S3Access, open_blobs
+from services.rpc.channels import channel
 from services.rpc.health import HealthRegistry
-from services.rpc.process import run_service, server_settings, token_store
+from services.rpc.process import client_tls, run_service, server_settings, token_store
 from services.rpc.server import Registration, serve
-from services.settings import BlobSettings, Settings, SettingsError, TrainingSettings
+from services.settings import (
+    BlobSettings,
+    Settings,
+    SettingsError,
+    TrainerSettings,
+    TrainingSettings,
+)
+from services.training.base_models import BaseModels
+from services.training.clients import IDEMPOTENT, CatalogueClient
 from services.training.file_servicer import Patience
 from services.training.files import FileLimits, Files
+from services.training.jobs import JobLimits, Jobs
+from services.training.preparing import Preparer, WorkerPlan
+from services.training.publishing import Publisher
 from services.training.records import Purpose
 from services.training.servicer import TrainingServicer
 from services.training.stores import open_store
+from services.training.stores.open import Store
+from services.training.supervisor import Supervisor
+from services.training.supervisor_running import Patience as WorkerPatience
+from services.training.supervisor_running import RunningJobs
 from services.training.sweeping import keep_swept
+from services.training.trainer import Trainer
+from services.training.trainers.local import LocalTrainer
+from services.training.watching import Watches
 
 _SERVICE = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name
+_STOP_WORKERS_S = 10.0
+"""How long workers get to write a checkpoint while the service waits. They end even if it takes
+longer."""
+_RETRY_S = 5.0
+
+_logger = logging.getLogger(__name__)
 
 
 async def main(settings: Settings) -> None:
     """Serves until told to stop."""
     own = settings.services.training
+    root = _root(settings.training)
     async with contextlib.AsyncExitStack() as stack:
         try:
             store = await open_store(own.database_url)
@@ -32,28 +63,155 @@ async def main(settings: Settings) -> None:
         stack.push_async_callback(store.close)
         blobs = _blobs(settings.blobs)
         stack.push_async_callback(blobs.close)
-        files = Files(store, blobs, _limits(own))
+        files = Files(store.files, blobs, _limits(own))
         stack.push_async_callback(files.close)
-        health = HealthRegistry()
-        sweeping = asyncio.create_task(
-            keep_swept(files, own.sweep_interval_s, tell=lambda well: health.set(_SERVICE, well))
+        results = Files(store.files, blobs, _RESULTS)
+        stack.push_async_callback(results.close)
+        models = channel(
+            settings.services.model.target,
+            tls=client_tls(settings),
+            token=settings.auth.service_token,
+            idempotent=IDEMPOTENT,
         )
-        try:
-            patience = Patience(own.upload_timeout_s, own.slow_reader_timeout_s)
-            await serve(
-                "training",
-                server_settings(settings, "training"),
-                [
-                    Registration(
-                        add_TrainingServiceServicer_to_server, TrainingServicer(files, patience)
-                    )
-                ],
-                authenticator=token_store(settings),
-                health=health,
+        stack.push_async_callback(models.close)
+        bases = CatalogueClient(models, root)
+        trainer = _trainer(settings.training)
+        stack.push_async_callback(trainer.close)
+        supervisor = _supervisor(settings.training, root, store, results, bases, trainer)
+        watches = Watches(store.jobs)
+        stack.push_async_callback(watches.close)
+        jobs = Jobs(store.jobs, bases, _job_limits(settings.training), nudge=supervisor.nudge)
+        health = HealthRegistry()
+        # Last in, first out: they end before what they work with.
+        await stack.enter_async_context(_beside(_kept(supervisor)))
+        await stack.enter_async_context(
+            _beside(
+                keep_swept(
+                    files, own.sweep_interval_s, tell=lambda well: health.set(_SERVICE, well)
+                )
             )
-        finally:
-            sweeping.cancel()
-            await asyncio.gather(sweeping, return_exceptions=True)
+        )
+        patience = Patience(own.upload_timeout_s, own.slow_reader_timeout_s)
+        await serve(
+            "training",
+            server_settings(settings, "training"),
+            [
+                Registration(
+                    add_TrainingServiceServicer_to_server,
+                    TrainingServicer(files, jobs, watches, patience),
+                )
+            ],
+            authenticator=token_store(settings),
+            health=health,
+        )
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None, None]:
+    """Does work beside the server, and ends it with that."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _kept(supervisor: Supervisor) -> None:
+    """Runs jobs until cancelled. A failure, as of the folder's file system, is tried again."""
+    while True:
+        try:
+            await supervisor.run()
+        except Exception:
+            _logger.exception("the training jobs can't be run")
+        await asyncio.sleep(_RETRY_S)
+
+
+def _root(settings: TrainerSettings) -> Path:
+    root = settings.folder.expanduser().absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"[training] folder: {root} can't be made: {error.strerror}") from error
+    return root
+
+
+def _supervisor(
+    settings: TrainerSettings,
+    root: Path,
+    store: Store,
+    results: Files,
+    bases: BaseModels,
+    trainer: Trainer,
+) -> Supervisor:
+    local = settings.trainer == "local"
+    plan = WorkerPlan(
+        device=settings.device,
+        threads=_threads(settings),
+        nice=settings.worker_nice,
+        memory_bytes=settings.memory_bytes,
+        max_checkpoints=settings.max_checkpoints,
+    )
+    datasets = {name: one.path.absolute() for name, one in settings.datasets.items()}
+    running = RunningJobs(
+        root,
+        store.jobs,
+        trainer,
+        Publisher(root, results, bases),
+        WorkerPatience(
+            max_restarts=settings.max_restarts,
+            heartbeat_timeout_s=settings.heartbeat_timeout_s,
+        ),
+    )
+    return Supervisor(
+        root,
+        store.jobs,
+        Preparer(root, results, bases, datasets, plan),
+        running,
+        max_jobs=settings.max_jobs,
+        stop_workers_s=_STOP_WORKERS_S if local and settings.stop_workers_on_exit else 0.0,
+    )
+
+
+def _threads(settings: TrainerSettings) -> int:
+    """Returns how many CPU threads a worker gets."""
+    if settings.worker_threads:
+        return settings.worker_threads
+    if settings.trainer == "ray":
+        return max(1, int(settings.ray_cpus) // settings.ray_processes)
+    cores = len(os.sched_getaffinity(0))
+    return max(1, (cores - 1) // settings.max_jobs)
+
+
+def _trainer(settings: TrainerSettings) -> Trainer:
+    if settings.trainer == "local":
+        return LocalTrainer()
+    # Only those who have a cluster pay for what calls it.
+    from services.training.trainers.ray_entrypoint import WorkerCommand
+    from services.training.trainers.ray_jobs import RayCluster
+    from services.training.trainers.ray_trainer import RayPatience, RayShare, RayTrainer
+
+    try:
+        cluster = RayCluster(settings.ray_address, settings.ray_token, settings.ray_ca_file)
+    except ValueError as error:
+        raise SettingsError(f"[training] ray_address: {error}") from error
+    try:
+        return RayTrainer(
+            cluster,
+            RayShare(settings.ray_cpus, settings.ray_gpus, settings.memory_bytes),
+            WorkerCommand(python=settings.ray_python, processes=settings.ray_processes),
+            RayPatience(quiet_s=settings.heartbeat_timeout_s),
+        )
+    except OSError as error:
+        raise SettingsError(f"[training] ray_ca_file: {error.strerror or error}") from error
+
+
+def _job_limits(settings: TrainerSettings) -> JobLimits:
+    return JobLimits(
+        organisation=settings.organisation,
+        datasets=settings.datasets,
+        max_queued_jobs=settings.max_queued_jobs,
+    )
 
 
 def _blobs(settings: BlobSettings) -> Blobs:
@@ -67,6 +225,10 @@ def _blobs(settings: BlobSettings) -> Blobs:
         return open_blobs(settings.folder, settings.url, access)
     except ValueError as error:
         raise SettingsError(f"[blobs] {error}") from error
+
+
+_RESULTS = FileLimits(purposes=frozenset({Purpose.FINE_TUNE_RESULTS}))
+"""Files that jobs write, and callers can't."""
 
 
 def _limits(settings: TrainingSettings) -> FileLimits:

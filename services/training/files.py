@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 
 from services.blobs.port import Blobs
 from services.errors import DomainError, InvalidArgument, NotFound, OutOfRange, QueueFull
+from services.page_tokens import Place
 from services.sql.shield import Shield
 from services.training.clock import utc_now
 from services.training.media import check_type, media_type
 from services.training.names import blob_of, check_filename, new_file_id, no_file
-from services.training.paging import Asked, Listing, Place, begin, end
+from services.training.paging import Asked, Listing, listed
 from services.training.receiving import NewFile, Receipt, Room, given_up
 from services.training.records import UPLOADED, Caller, Draft, File, Purpose
 from services.training.repeats import repeated
@@ -116,10 +117,14 @@ class Files:
     async def list(self, asked: Asked, purpose: Purpose | None, caller: Caller) -> Listing[File]:
         """Lists the files that a caller sees."""
         query = ["files", purpose or "", caller.sees or "*"]
-        page = begin(asked, query, default_size=_PAGE_SIZE, most=_MAX_PAGE_SIZE)
-        files = await self._store.files(caller.sees, purpose, page)
-        places = [Place(file.id, file.create_time) for file in files]
-        return end(files, places, page, asked, query)
+        return await listed(
+            asked,
+            query,
+            lambda page: self._store.files(caller.sees, purpose, page),
+            lambda file: Place(file.id, file.create_time),
+            default_size=_PAGE_SIZE,
+            most=_MAX_PAGE_SIZE,
+        )
 
     async def delete(self, id: str, caller: Caller) -> None:
         """Deletes a file. Raises `NotFound`."""

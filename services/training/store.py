@@ -53,7 +53,8 @@ class FileStore(Protocol):
         ...
 
     async def remove(self, id: str, sees: str | None) -> None:
-        """Makes a file unseen, to be forgotten once its blob is gone. Raises `NotFound`."""
+        """Makes a file unseen, to be forgotten once its blob is gone. Raises `NotFound`, and
+        `FailedPrecondition` while a job that hasn't ended uses it."""
         ...
 
     async def give_up(self, id: str) -> bool:
@@ -61,7 +62,8 @@ class FileStore(Protocol):
         ...
 
     async def give_up_old(self, untouched_since: datetime) -> None:
-        """Does so with all drafts untouched for so long, and with expired files."""
+        """Does so with all drafts untouched for so long, and with expired files. A file that a job
+        uses expires when the job has ended."""
         ...
 
     async def removed(self, most: int) -> Sequence[str]:
@@ -70,8 +72,4 @@ class FileStore(Protocol):
 
     async def forget(self, id: str) -> None:
         """Deletes the row of what was removed."""
-        ...
-
-    async def close(self) -> None:
-        """Lets go of the database."""
         ...

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from services.settings import Settings
-from services.settings_sections import ModelSettings
+from services.settings import DatasetSettings, ModelSettings, Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -23,5 +22,6 @@ def keys(section: type[Any]) -> Iterator[str]:
 
 def test_every_key_is_on_the_page() -> None:
     page = PAGE.read_text()
-    missing = {key for key in [*keys(Settings), *keys(ModelSettings)] if f"`{key}`" not in page}
+    everything = [*keys(Settings), *keys(ModelSettings), *keys(DatasetSettings)]
+    missing = {key for key in everything if f"`{key}`" not in page}
     assert not missing - {"api_tokens", "service_token"}

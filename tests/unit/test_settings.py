@@ -11,7 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.settings import ModelSettings, Settings, SettingsError, from_command_line, load
+from services.settings import (
+    DatasetSettings,
+    ModelSettings,
+    Settings,
+    SettingsError,
+    from_command_line,
+    load,
+)
 from services.settings_loader import Leaf, leaves
 from services.settings_values import convert, parse
 
@@ -45,6 +52,10 @@ def values(leaf: Leaf) -> st.SearchStrategy[Any]:
         item = get_args(kind)[0]
         choice = st.sampled_from(get_args(item)) if get_origin(item) is Literal else word
         return st.lists(choice, min_size=1, max_size=3)
+    if get_origin(kind) is Mapping and get_args(kind)[1] is DatasetSettings:
+        name = word.filter(lambda text: not text.startswith("file-"))
+        path = word.map(lambda text: f"/{text.strip('/') or 'x'}")
+        return st.dictionaries(name, st.fixed_dictionaries({"path": path}), min_size=1, max_size=2)
     if get_origin(kind) is Mapping:
         model = st.fixed_dictionaries(
             {"path": st.just("/m"), "type": st.sampled_from(["chat", "image"])},
@@ -80,6 +91,8 @@ def as_toml(value: Any) -> str:
 
 
 def expected(leaf: Leaf, value: Any) -> Any:
+    if isinstance(value, dict) and leaf.path[-1] == "datasets":
+        return {name: DatasetSettings(path=Path(item["path"])) for name, item in value.items()}
     if isinstance(value, dict):
         return {
             id_: ModelSettings(
@@ -98,6 +111,8 @@ def expected(leaf: Leaf, value: Any) -> Any:
 
 def partners(leaf: Leaf) -> dict[str, object]:
     """What a key can't stand without."""
+    if leaf.path == ("training", "trainer"):
+        return {"training.ray_address": "http://head:8265"}
     if leaf.path[0] != "tls":
         return {}
     return {f"tls.{name}": "/x" for name in ("certificate", "key") if name != leaf.path[1]}
@@ -132,9 +147,9 @@ def test_every_key_can_be_set_every_way(leaf: Leaf, data: st.DataObject, tmp_pat
 
 def test_every_field_explains_itself() -> None:
     here = Path(str(load.__code__.co_filename))
-    names = ("settings_sections.py", "settings_services.py")
+    names = ("settings_sections.py", "settings_services.py", "settings_training.py")
     source = "".join(here.with_name(name).read_text() for name in names)
-    for leaf in [*LEAVES, *leaves(ModelSettings)]:
+    for leaf in [*LEAVES, *leaves(ModelSettings), *leaves(DatasetSettings)]:
         declaration = source.index(f"\n    {leaf.path[-1]}: ")
         following = source[declaration + 1 :]
         assert '\n    """' in following[: following.index('"""\n') + 4], leaf.dotted
@@ -149,6 +164,7 @@ def test_defaults_work_without_anything() -> None:
     ports = [made.services.of(name).address for name in ("model", "inference", "retrieval")]
     assert ports == ["127.0.0.1:50051", "127.0.0.1:50052", "127.0.0.1:50056"]
     assert made.services.inference.engine == "torch"
+    assert made.training.folder == Path(".penstock/training")
 
 
 def test_models_that_are_installed_are_served_unless_others_are_named(
@@ -197,6 +213,15 @@ def test_model_ids_may_be_anything(tmp_path: Path) -> None:
     assert models["org/name:7b.v1 ü"].dimensions == 384
     assert models["plain"].path == Path.home() / "w"
     assert models["plain"].default_temperature == 1.0
+
+
+def test_training_has_a_folder_and_datasets(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[training.datasets.'our hours']\npath = 'hours.jsonl'\n")
+    made = load(file, {"PENSTOCK_DATA_DIR": "/d"}).training
+    assert made.folder == Path("/d/training")
+    assert made.datasets == {"our hours": DatasetSettings(path=tmp_path / "hours.jsonl")}
+    assert load(env={"PENSTOCK_TRAINING_FOLDER": "/shared"}).training.folder == Path("/shared")
 
 
 def test_paths_are_relative_to_what_names_them(tmp_path: Path) -> None:
@@ -263,6 +288,10 @@ def test_a_wildcard_address_is_reached_here() -> None:
         ("[tls]\nkey = 'k'\n", "belong together"),
         ("[tls]\nclient_ca = 'k'\n", "needs certificate and key"),
         ("[services.model]\ngrace_s = inf\n", "expected a number, got inf"),
+        ("[training]\ntrainer = 'ray'\n", r"\[training\] trainer: 'ray' needs ray_address"),
+        ("[training.datasets.d]\nfile = 'f'\n", "unknown key 'file'; did you mean 'path'"),
+        ("[training.datasets.d]\n", "'path' is missing"),
+        ("[training.datasets.file-d]\npath = 'f'\n", r"datasets\.file-d.*uploaded file"),
         ("[api\n", r"c\.toml is not TOML: .*line 1"),
     ],
 )

@@ -18,11 +18,11 @@ from gateway.dialects.openai import file_answers as answers
 from gateway.dialects.openai import file_schema as schema
 from gateway.dialects.openai import file_translate as translate
 from gateway.downloads import Piece, download
-from gateway.errors import Problem, ProblemError, invalid
+from gateway.errors import Problem, ProblemError, invalid, unavailable
 from gateway.form_values import FormDecoder
 from gateway.multipart import Form, FormLimits, Upload, read_form
 from gateway.queries import QueryDecoder
-from gateway.relays import EventCall
+from gateway.relays import CUT_SHORT, EventCall, EventReader
 from gateway.settings import Settings
 from gateway.validation import missing
 
@@ -55,6 +55,28 @@ class UploadedFiles:
         request = service_pb2.DownloadFileRequest(name=name)
         metadata = grpc.aio.Metadata(*context.metadata().items())
         return self.stub.DownloadFile(request, timeout=_DOWNLOAD_S, metadata=metadata)
+
+    async def read(
+        self, file: file_pb2.File, context: RequestContext, receive: Receive, param: str
+    ) -> bytes:
+        """Reads all of a file into memory: look at its size before. `param` is what named it.
+
+        Raises:
+            ProblemError: it is gone, or its bytes are fewer or more than its size says.
+            ClientGoneError: the client left.
+        """
+        return await told(
+            self._read(file, context, receive), translate.file_id_of(file.name), param
+        )
+
+    async def _read(self, file: file_pb2.File, context: RequestContext, receive: Receive) -> bytes:
+        data = bytearray()
+        async with EventReader(self.content(file.name, context), receive) as reader:
+            while len(data) <= file.size_bytes and (piece := await reader.read()) is not None:
+                data += piece.data
+        if len(data) != file.size_bytes:
+            raise ProblemError(unavailable(CUT_SHORT))
+        return bytes(data)
 
 
 async def told(call: Awaitable[Answer], file_id: str, param: str = "id") -> Answer:

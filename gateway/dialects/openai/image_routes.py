@@ -14,6 +14,7 @@ from gateway.context import RequestContext, context_of
 from gateway.dialects.openai import image_schema as schema
 from gateway.dialects.openai import image_translate as translate
 from gateway.dialects.openai.fields import Spelling
+from gateway.dialects.openai.file_routes import UploadedFiles
 from gateway.dialects.openai.image_answers import Labels, WholeImages
 from gateway.dialects.openai.image_masks import Masks, Picture
 from gateway.dialects.openai.image_stream import ImageStream
@@ -33,8 +34,9 @@ _FORMS = frozenset({"application/x-www-form-urlencoded"})
 class Drawings:
     """Has the image service draw, and answers with what it drew."""
 
-    def __init__(self, settings: Settings, clients: Clients) -> None:
+    def __init__(self, settings: Settings, clients: Clients, files: UploadedFiles) -> None:
         self.settings = settings
+        self.files = files
         # A picture becomes part of one message, so that a file on disk would spare nothing.
         limit = settings.max_body_bytes
         self.form_limits = FormLimits(body_bytes=limit, memory_bytes=limit)
@@ -149,9 +151,37 @@ class ImageEdits:
         data = await read_body(scope, receive, self._drawings.settings.max_body_bytes)
         body = decode(self._decoder, data)
         translate.check_only_one(body.images, "images")
-        image = _referred(body.images[0], "images[0]")
-        mask = None if body.mask is None else _referred(body.mask, "mask")
+        context = context_of(scope)
+        room = self._drawings.settings.max_body_bytes
+        image = await self._referred(body.images[0], "images[0]", room, context, receive)
+        if body.mask is None:
+            return body, image, None
+        room -= len(image.data)  # both go in one message, as they would have come in one body
+        mask = await self._referred(body.mask, "mask", room, context, receive)
         return body, image, mask
+
+    async def _referred(
+        self,
+        reference: schema.ImageReference,
+        field: str,
+        room: int,
+        context: RequestContext,
+        receive: Receive,
+    ) -> Picture:
+        """Gets the picture that a reference means: an upload of at most `room` bytes, or a URL."""
+        if reference.file_id is None:
+            return _inline(reference, field)
+        if reference.image_url is not None:
+            message = f"Invalid '{field}': send either a file_id or an image_url."
+            raise invalid(message, field)
+        where = f"{field}.file_id"
+        file = await self._drawings.files.get(reference.file_id, context, where)
+        if not file.size_bytes:
+            raise invalid(f"Invalid '{where}': the file is empty.", where)
+        if file.size_bytes > room:
+            message = f"Invalid '{where}': the file is larger than the {room} bytes left for it."
+            raise invalid(message, where)
+        return Picture(await self._drawings.files.read(file, context, receive, where), where)
 
 
 class ImageVariations:
@@ -210,9 +240,7 @@ def _picture(file: Upload, field: str) -> Picture:
     return Picture(file.data(), field)
 
 
-def _referred(reference: schema.ImageReference, field: str) -> Picture:
-    if reference.file_id is not None:
-        raise unsupported(f"{field}.file_id", "there are no uploads; send a data URL in image_url")
+def _inline(reference: schema.ImageReference, field: str) -> Picture:
     if reference.image_url is None:
         raise missing(f"{field}.image_url")
     where = f"{field}.image_url"

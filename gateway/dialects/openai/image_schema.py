@@ -64,7 +64,7 @@ class ImageEditOptions(ImageOptions, kw_only=True):
 
 
 class ImageReference(msgspec.Struct, kw_only=True):
-    """An image in JSON: a `data:` URL. There are no uploads that `file_id` could name."""
+    """An image in JSON: a `data:` URL, or the ID of an uploaded file."""
 
     image_url: str | None = None
     file_id: str | None = None

@@ -5,6 +5,7 @@ from gateway.dialects.openai import embedding_schema as embeddings
 from gateway.dialects.openai import schema
 from gateway.dialects.openai import vector_store_schema as stores
 from gateway.dialects.openai.file_operations import FILE_OPERATIONS
+from gateway.dialects.openai.fine_tuning_operations import FINE_TUNING_OPERATIONS
 from gateway.dialects.openai.image_operations import IMAGE_OPERATIONS
 from gateway.openapi import Operation
 
@@ -120,6 +121,7 @@ OPERATIONS = (
         stores.FileContentPage,
     ),
     *FILE_OPERATIONS,
+    *FINE_TUNING_OPERATIONS,
     Operation("get", "/v1/models", "Lists the models that answer.", answers.ModelList),
     Operation("get", "/v1/models/{model}", "Gets a model.", answers.ModelObject),
     Operation("delete", "/v1/models/{model}", "Deletes a model.", answers.ModelDeleted),

@@ -20,6 +20,14 @@ from gateway.dialects.openai.completion_stream import CompletionStream
 from gateway.dialects.openai.embedding_routes import Embeddings, Rerank
 from gateway.dialects.openai.envelope import OpenAIDialect
 from gateway.dialects.openai.file_routes import FileContent, Files, OneFile, UploadedFiles
+from gateway.dialects.openai.fine_tuning_routes import (
+    FineTuningCheckpoints,
+    FineTuningEvents,
+    FineTuningJobs,
+    FineTuningOrder,
+    OneFineTuningJob,
+    TrainingJobs,
+)
 from gateway.dialects.openai.image_routes import (
     Drawings,
     ImageEdits,
@@ -50,10 +58,12 @@ def routes(
     """The routes of the dialect."""
     generations = Generations(settings, clients)
     retrieval = Retrieval(settings, clients)
-    drawings = Drawings(settings, clients)
     files = UploadedFiles(settings, clients)
+    drawings = Drawings(settings, clients, files)
     attachments = Attachments(retrieval, files)
+    jobs = TrainingJobs(settings, clients)
     store = "/v1/vector_stores/{store_id}"
+    job = "/v1/fine_tuning/jobs/{job_id}"
     return [
         Route(path, guard.protect(endpoint, dialect), methods=methods)
         for path, endpoint, methods in (
@@ -73,6 +83,13 @@ def routes(
             ("/v1/files", Files(files), ["GET", "POST"]),
             ("/v1/files/{file_id}", OneFile(files), ["GET", "DELETE"]),
             ("/v1/files/{file_id}/content", FileContent(files), ["GET"]),
+            ("/v1/fine_tuning/jobs", FineTuningJobs(jobs), ["GET", "POST"]),
+            (job, OneFineTuningJob(jobs), ["GET"]),
+            (f"{job}/cancel", FineTuningOrder(jobs, "cancel"), ["POST"]),
+            (f"{job}/pause", FineTuningOrder(jobs, "pause"), ["POST"]),
+            (f"{job}/resume", FineTuningOrder(jobs, "resume"), ["POST"]),
+            (f"{job}/events", FineTuningEvents(jobs), ["GET"]),
+            (f"{job}/checkpoints", FineTuningCheckpoints(jobs), ["GET"]),
             ("/v1/models", ModelList(clients), ["GET"]),
             ("/v1/models/{model_id:path}", OneModel(clients), ["GET", "DELETE"]),
         )

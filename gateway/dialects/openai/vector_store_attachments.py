@@ -11,8 +11,7 @@ from starlette.types import Receive
 from gateway.context import RequestContext
 from gateway.dialects.openai import vector_store_schema as schema
 from gateway.dialects.openai import vector_store_translate as translate
-from gateway.dialects.openai.file_routes import UploadedFiles, told
-from gateway.dialects.openai.file_translate import file_id_of
+from gateway.dialects.openai.file_routes import UploadedFiles
 from gateway.dialects.openai.vector_store_service import Retrieval
 from gateway.errors import ProblemError, from_status, invalid, unavailable
 from gateway.relays import CUT_SHORT, EventReader
@@ -76,22 +75,12 @@ class Attachments:
             ProblemError: the file is gone, or no text can be taken out of it.
             ClientGoneError: the client left.
         """
-        data = await told(self._read(file, context, receive), file_id_of(file.name), param)
+        data = await self._files.read(file, context, receive, param)
         document = translate.to_document(file, data, attributes or {})
         try:
             await self._put(document, collection.name, context, receive)
         except ProblemError as error:
             raise ProblemError(translate.attachment_spelling(param)(error.problem)) from None
-
-    async def _read(self, file: file_pb2.File, context: RequestContext, receive: Receive) -> bytes:
-        call = self._files.content(file.name, context)
-        data = bytearray()
-        async with EventReader(call, receive) as reader:
-            while len(data) <= _LARGEST and (piece := await reader.read()) is not None:
-                data += piece.data
-        if len(data) != file.size_bytes:
-            raise ProblemError(unavailable(CUT_SHORT))
-        return bytes(data)
 
     async def _put(
         self,

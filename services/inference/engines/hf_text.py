@@ -1,19 +1,16 @@
 """The text side of Hugging Face models: tokenizer and chat template."""
 
 import codecs
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, cast
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from services.errors import InvalidArgument
 from services.inference.engine import TextDecoder
-from services.inference.engines.caller_text import CallerText, sound, split
 from services.inference.engines.pieces import Pieces, Scheme
 from services.inference.engines.template_names import template_family
+from services.weights.chat_text import ChatText
 from services.weights.configuration import fast_tokenizer
 
 REPLACEMENT = "\ufffd"
@@ -27,9 +24,8 @@ class HFText:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, vocabulary_size: int = 0) -> None:
+        self._chat = ChatText(tokenizer)
         backend = fast_tokenizer(tokenizer)
-        backend.no_truncation()
-        backend.no_padding()
         self._tokenizer = tokenizer
         self._backend = backend
         self._pieces = Pieces(backend)
@@ -39,17 +35,16 @@ class HFText:
             if token.special
         )
         self._size = max(vocabulary_size, backend.get_vocab_size(with_added_tokens=True))
-        self._template = _default_template(tokenizer)
 
     @property
     def template_name(self) -> str:
         """Family of the chat template."""
-        return template_family(self._template)
+        return template_family(self._chat.template)
 
     @property
     def chat_template(self) -> str:
         """The template, in Jinja."""
-        return self._template
+        return self._chat.template
 
     @property
     def bos_token(self) -> str:
@@ -63,7 +58,7 @@ class HFText:
 
     def encode(self, text: str, *, add_special: bool = False) -> list[int]:
         """Tokens of a text."""
-        return self._backend.encode(sound(text), add_special_tokens=add_special).ids
+        return self._chat.encode(text, add_special=add_special)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of tokens, special ones included."""
@@ -99,28 +94,7 @@ class HFText:
         add_generation_prompt: bool = True,
     ) -> str:
         """The prompt of a conversation."""
-        if not self._template:
-            raise InvalidArgument(
-                "This model has no chat template: use completions, or deploy a chat model.",
-                field="messages",
-            )
-        try:
-            prompt: Any = cast("Any", self._tokenizer).apply_chat_template(
-                [dict(message) for message in messages],
-                tools=[dict(tool) for tool in tools] or None,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-            )
-        except TemplateError as error:
-            # Templates speak to callers here ("roles must alternate"): their message is passed on.
-            raise InvalidArgument(
-                f"The model's chat template refuses the conversation: {error}", field="messages"
-            ) from error
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-            raise InvalidArgument(
-                "The model's chat template can't render this conversation.", field="messages"
-            ) from error
-        return cast("str", prompt)
+        return self._chat.render(messages, tools, add_generation_prompt=add_generation_prompt)
 
     def prompt(
         self,
@@ -130,28 +104,7 @@ class HFText:
         opening: str = "",
     ) -> list[int]:
         """Tokens of a conversation's prompt, opened for an answer."""
-        try:
-            given, sentinel = self._callers.marked([list(messages), list(tools)])
-        except RecursionError as error:
-            raise InvalidArgument(
-                "The conversation is nested too deeply.", field="messages"
-            ) from error
-        parts = split(self.render(given[0], given[1]) + opening, sentinel)
-        if len(parts) == 1:
-            return self.encode(parts[0])
-        encodings = self._backend.encode_batch(
-            [sound(part) for part in parts], add_special_tokens=False
-        )
-        return [token for encoding in encodings for token in encoding.ids]
-
-    @cached_property
-    def _callers(self) -> CallerText:
-        turn, answer = {"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}
-        written: set[int] = set()
-        for turns in ([turn, answer, turn], [{"role": "system", "content": "x"}, turn]):
-            with contextlib.suppress(InvalidArgument):  # a template may refuse either
-                written.update(self.encode(self.render(turns, [], add_generation_prompt=False)))
-        return CallerText(self._backend, frozenset(written))
+        return self._chat.prompt(messages, tools, opening=opening)
 
     def _plain(self, ids: Sequence[int]) -> str:
         return self._backend.decode(list(ids), skip_special_tokens=False)
@@ -229,10 +182,3 @@ class DifferenceDecoder:
     def _give(self, text: str) -> str:
         self._done, self._pending = self._pending, []
         return text
-
-
-def _default_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    template: Any = getattr(tokenizer, "chat_template", None)
-    if isinstance(template, dict):
-        template = cast("dict[str, Any]", template).get("default")
-    return template if isinstance(template, str) else ""

@@ -1,5 +1,5 @@
-"""Where TrainingService keeps what it knows of files."""
+"""Where TrainingService keeps what it knows of files and jobs."""
 
-from services.training.stores.open import open_store
+from services.training.stores.open import Store, open_store
 
-__all__ = ["open_store"]
+__all__ = ["Store", "open_store"]

@@ -21,7 +21,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """Makes the engine for a URL. Raises `ValueError` where it can't be used."""
-        self._engine = create_engine(url, owner="The store of files", file="training.db")
+        self._engine = create_engine(url, owner="The store of training", file="training.db")
         self.postgres = is_postgres(self._engine)
         self._turn = asyncio.Lock()
 
@@ -55,15 +55,15 @@ def _translated() -> Generator[None, None, None]:
         yield
     except Exception as error:
         if _is_full(error):
-            _log.error("there is no room left for the database of files", exc_info=error)
+            _log.error("there is no room left for the database of training", exc_info=error)
             raise StorageFull(
-                "The disk of the database of files is full. Have the operator make room."
+                "The disk of the training database is full. Have the operator make room."
             ) from error
         if not is_away(error):
             raise
-        _log.error("the database of files failed", exc_info=error)
+        _log.error("the database of training failed", exc_info=error)
         raise Unavailable(
-            "The database of files does not answer. Try again.", retry_after_s=1
+            "The database of training does not answer. Try again.", retry_after_s=1
         ) from error
 
 

@@ -4,31 +4,23 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Select,
-    and_,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-    text,
-    tuple_,
-    update,
-)
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.errors import InvalidArgument
+from services.errors import FailedPrecondition
 from services.sql.shield import Shield
 from services.training.names import no_file
 from services.training.receiving import given_up, no_room
 from services.training.records import Draft, File, Page, Purpose
 from services.training.repeats import repeated
 from services.training.stores.database import Database
-from services.training.stores.tables import DRAFT, FILES, KEPT, REMOVED
+from services.training.stores.pages import paged
+from services.training.stores.sight import NEEDED, UNENDED, seen_files
+from services.training.stores.tables import DRAFT, FILES, JOBS, KEPT, REMOVED
 
 _C = FILES.c
+_GIVEN_UP = 1000
+"""At once."""
 _OWNERS = 0x7065_6E6F
 """Any constant: with an owner's hash it names the lock that uploads of one owner take turns on."""
 
@@ -54,10 +46,9 @@ class SqlFiles:
         self.removed = whole(self._removed)
         self.forget = whole(self._forget)
 
-    async def close(self) -> None:
-        """Lets go of the database."""
+    async def finish(self) -> None:
+        """Waits for what still runs."""
         await self._shield.finish()
-        await self._database.close()
 
     async def _begin(self, draft: Draft) -> None:
         now = self._clock()
@@ -118,19 +109,32 @@ class SqlFiles:
         return _to_file(row)
 
     async def _files(self, sees: str | None, purpose: Purpose | None, page: Page) -> Sequence[File]:
-        query = select(FILES).where(self._seen(sees))
+        seen = self._seen(sees)
+        query = select(FILES).where(seen)
         if purpose is not None:
             query = query.where(_C.purpose == purpose.value)
         async with self._database.reading() as connection:
-            query = await self._paged(connection, query, sees, page)
+            query = await paged(connection, query, FILES, page, seen=seen, noun="file")
             found = (await connection.execute(query)).mappings().all()
         return [_to_file(row) for row in found]
 
     async def _remove(self, id: str, sees: str | None) -> None:
-        change = update(FILES).where(_C.id == id, self._seen(sees))
+        query = select(_C.id).where(_C.id == id, self._seen(sees)).with_for_update()
         async with self._database.writing() as connection:
-            if (await connection.execute(change.values(_REMOVAL))).rowcount == 0:
+            if await connection.scalar(query) is None:
                 raise no_file(id)
+            # Asked once the file is locked: a job that names it is seen, or can't start any more.
+            job = await connection.scalar(
+                select(JOBS.c.id)
+                .where(UNENDED, or_(JOBS.c.training_file == id, JOBS.c.validation_file == id))
+                .limit(1)
+            )
+            if job is not None:
+                raise FailedPrecondition(
+                    f"The training job {job} uses this file. Delete it when the job has ended, or "
+                    "cancel the job."
+                )
+            await connection.execute(update(FILES).where(_C.id == id).values(_REMOVAL))
 
     async def _give_up(self, id: str) -> bool:
         change = update(FILES).where(_C.id == id, _C.state == DRAFT)
@@ -140,13 +144,20 @@ class SqlFiles:
     async def _give_up_old(self, untouched_since: datetime) -> None:
         old = or_(
             and_(_C.state == DRAFT, _C.touch_time < untouched_since),
-            and_(_C.state == KEPT, _C.expire_time <= self._clock()),
+            and_(_C.state == KEPT, _C.expire_time <= self._clock(), ~NEEDED),
         )
-        async with self._database.reading() as connection:
-            if not await connection.scalar(select(FILES.c.id).where(old).limit(1)):
-                return  # the usual case keeps nobody from writing
-        async with self._database.writing() as connection:
-            await connection.execute(update(FILES).where(old).values(_REMOVAL))
+        query = select(_C.id).where(old).order_by(_C.id).limit(_GIVEN_UP)
+        while True:
+            async with self._database.reading() as connection:
+                if await connection.scalar(query) is None:
+                    return  # the usual case keeps nobody from writing
+            async with self._database.writing() as connection:
+                locked = query.with_for_update(skip_locked=True)
+                ids = (await connection.execute(locked)).scalars().all()
+                # Asked anew once they are locked: a job may have named one meanwhile.
+                change = update(FILES).where(_C.id.in_(ids), old)
+                if (await connection.execute(change.values(_REMOVAL))).rowcount == 0:
+                    return
 
     async def _removed(self, most: int) -> Sequence[str]:
         query = select(_C.id).where(_C.state == REMOVED).order_by(_C.touch_time, _C.id)
@@ -157,13 +168,9 @@ class SqlFiles:
         async with self._database.writing() as connection:
             await connection.execute(delete(FILES).where(_C.id == id, _C.state == REMOVED))
 
-    def _lasts(self) -> ColumnElement[bool]:
-        return or_(_C.expire_time.is_(None), _C.expire_time > self._clock())
-
     def _seen(self, sees: str | None) -> ColumnElement[bool]:
         """What a caller sees."""
-        there = and_(_C.state == KEPT, self._lasts())
-        return there if sees is None else and_(there, _C.owner == sees)
+        return seen_files(sees, self._clock())
 
     async def _used(self, connection: AsyncConnection, owner: str) -> int:
         query = select(func.coalesce(func.sum(_C.size_bytes), 0)).where(self._seen(owner))
@@ -177,29 +184,10 @@ class SqlFiles:
         return None if row is None else _to_file(row)
 
     def _expired_request(self, owner: str, request_id: str) -> Any:
-        """Lets a file go that has expired, and would keep its request ID until the next sweep."""
+        """Takes its request ID from a file that has expired, and would keep it until it is swept
+        away."""
         same = (_C.owner == owner, _C.request_id == request_id, _C.expire_time <= self._clock())
-        return update(FILES).where(*same).values(_REMOVAL)
-
-    async def _paged(
-        self, connection: AsyncConnection, query: Select[Any], sees: str | None, page: Page
-    ) -> Select[Any]:
-        """Returns the query of one page."""
-        place = tuple_(_C.create_time, _C.id)
-        if page.after:
-            time = page.after_time
-            if time is None:
-                last = select(_C.create_time).where(_C.id == page.after, self._seen(sees))
-                time = await connection.scalar(last)
-            if time is None:
-                raise InvalidArgument(
-                    f"'after': there is no file {page.after!r} any more. Begin the list anew.",
-                    field="after",
-                )
-            after = tuple_(time, page.after, types=[_C.create_time.type, _C.id.type])
-            query = query.where(place < after if page.descending else place > after)
-        order = [column.desc() if page.descending else column for column in (_C.create_time, _C.id)]
-        return query.order_by(*order).limit(page.size)
+        return update(FILES).where(*same).values(request_id=None)
 
 
 _REMOVAL = {"state": REMOVED, "request_id": None}

@@ -1,14 +1,15 @@
 """Opens the store that a URL names."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from services.sql.migrations import Migrations
 from services.training.clock import utc_now
-from services.training.store import FileStore
 from services.training.stores.database import Database
 from services.training.stores.files import SqlFiles
+from services.training.stores.jobs import SqlJobs
 from services.training.stores.tables import VERSION_TABLE
 
 _MIGRATIONS = Migrations(
@@ -19,7 +20,22 @@ _MIGRATIONS = Migrations(
 )
 
 
-async def open_store(url: str, *, clock: Callable[[], datetime] = utc_now) -> FileStore:
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Files and jobs, in one database."""
+
+    files: SqlFiles
+    jobs: SqlJobs
+    database: Database
+
+    async def close(self) -> None:
+        """Lets go of the database."""
+        await self.files.finish()
+        await self.jobs.finish()
+        await self.database.close()
+
+
+async def open_store(url: str, *, clock: Callable[[], datetime] = utc_now) -> Store:
     """Opens the database, makes it where it is missing, and brings its schema up to date.
 
     Raises:
@@ -33,4 +49,4 @@ async def open_store(url: str, *, clock: Callable[[], datetime] = utc_now) -> Fi
     except BaseException:
         await database.close()
         raise
-    return SqlFiles(database, clock)
+    return Store(SqlFiles(database, clock), SqlJobs(database, clock), database)

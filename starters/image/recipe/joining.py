@@ -16,6 +16,40 @@ _RIDGE: Final = 1e-3
 
 
 @torch.no_grad()
+def calmed(painter: Painter, latents: Tensor, tokens: Tensor, noise: torch.Generator) -> None:
+    """Brings what the outer levels hear from the inner ones to a spread of one.
+
+    Inner levels that have learnt long speak so loud that the outer ones, new as they are, would
+    not be heard beside them: noise would never be taken away.
+    """
+    unet = painter.unet
+    heard: dict[nn.Module, Tensor] = {}
+
+    def hear(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        heard[module] = made.float()
+
+    last = unet.up_blocks[1].resnets[-1]
+    loud: list[nn.Module] = [last]
+    loud += [
+        resnet.time_emb_proj
+        for block in (*unet.down_blocks[:2], *unet.up_blocks[2:])
+        for resnet in block.resnets
+    ]
+    hooks = [module.register_forward_hook(hear) for module in loud]
+    times = torch.randint(0, len(painter.kept), (len(latents),), generator=noise)
+    kept = painter.kept[times].view(-1, 1, 1, 1)
+    grain = torch.randn(latents.shape, generator=noise)
+    noisy = kept.sqrt() * latents + (1 - kept).sqrt() * grain
+    unet(noisy, times, painter.text_encoder(tokens).last_hidden_state)
+    for hook in hooks:
+        hook.remove()
+    for module, made in heard.items():
+        for part in (module.conv2, module.conv_shortcut) if module is last else (module,):
+            part.weight /= made.std()
+            part.bias /= made.std()
+
+
+@torch.no_grad()
 def joined(painter: Painter, entry: nn.Conv2d, latents: Tensor, noise: torch.Generator) -> float:
     """Makes the outer levels hand over what the inner ones are used to; the share left unexplained.
 

@@ -25,6 +25,8 @@ class Phase:
     shares: tuple[Share, ...]
     pixels: int
     """A batch holds as many scenes as have this many pixels together."""
+    inner: bool
+    """Whether what has learnt to sketch learns on, or only what was put around it."""
 
     def batch(self, size: int) -> int:
         """How many scenes of a size make a batch."""
@@ -34,10 +36,15 @@ class Phase:
 SMALL: Final = Share(256, 40_000, 0.0)
 """The scenes from which the text encoder and the inner levels learn."""
 
-NATIVE_SHARE: Final = Share(512, 3_000, 0.9)
+NATIVE_SHARE: Final = Share(512, 6_000, 0.93)
 """Scenes of the model's own size."""
 
-SCHEDULE: Final = (Phase(450, (NATIVE_SHARE, Share(256, 40_000, 0.1)), 16 * 512 * 512),)
+_SHARES = (NATIVE_SHARE, Share(256, 40_000, 0.07))
+
+SCHEDULE: Final = (
+    Phase(400, _SHARES, 8 * 512 * 512, inner=False),
+    Phase(700, _SHARES, 16 * 512 * 512, inner=True),
+)
 """The whole, after its parts: mostly the model's own size."""
 
 

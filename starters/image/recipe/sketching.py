@@ -22,7 +22,7 @@ from starters.image.recipe.network import NATIVE, Painter
 from starters.image.recipe.tokenizer import LENGTH
 from starters.image.recipe.training import Average, Optimizer, rate
 
-STEPS: Final = 900
+STEPS: Final = 3200
 _BATCH: Final = 128
 _SIDE: Final = 16
 _FINER: Final = 2
@@ -33,7 +33,7 @@ _PEAKS: Final = (0.015, 1.5e-3)
 _SILENT: Final = 0.1
 _KEEP: Final = 0.99
 _EDGES: Final = ("entry", "exit", "embedding")
-_OUTER: Final = (
+OUTER: Final = (
     "conv_in",
     "conv_out",
     "down_blocks.0",
@@ -43,6 +43,7 @@ _OUTER: Final = (
     "up_blocks.3",
     "conv_norm_out",
 )
+"""Parts of the UNet that sketching leaves as they are."""
 
 
 class Sketcher(nn.Module):
@@ -57,7 +58,7 @@ class Sketcher(nn.Module):
         self.exit_norm = nn.GroupNorm(16, wide[2])
         self.exit = nn.Conv2d(wide[2], 4 + 4 * _FINER**2, 3, padding=1)
         for name, weight in unet.named_parameters():
-            weight.requires_grad_(not name.startswith(_OUTER))
+            weight.requires_grad_(not name.startswith(OUTER))
 
     def forward(self, noisy: Tensor, times: Tensor, words: Tensor) -> Tensor:
         """What is to be predicted, and the clean picture with its finer parts as channels."""

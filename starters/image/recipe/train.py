@@ -19,7 +19,7 @@ from transformers import CLIPTokenizer
 from starters.image.recipe import autoencoder
 from starters.image.recipe.curriculum import SEED
 from starters.image.recipe.export import export
-from starters.image.recipe.joining import joined
+from starters.image.recipe.joining import calmed, joined
 from starters.image.recipe.latents import Album, album, scaled
 from starters.image.recipe.network import Painter, text_encoder, unet
 from starters.image.recipe.paths import (
@@ -40,12 +40,16 @@ from starters.image.recipe.schedule import (
     share_of_peak,
     steps,
 )
-from starters.image.recipe.sketching import sketched
+from starters.image.recipe.sketching import OUTER, sketched
 from starters.image.recipe.tokenizer import tokenizer
 from starters.image.recipe.training import Average, Optimizer, keep_memory
 
-_PEAKS: Final = (0.015, 1.5e-3)
+_PEAKS: Final = (0.004, 2e-3)
 _EDGES: Final = ("conv_in", "conv_out", "embedding")
+_NEW: Final = tuple(f"unet.{name}" for name in OUTER)
+_SKETCHED: Final = 0.2
+"""The share of the rates at which what has learnt to sketch goes on."""
+_CALMED: Final = 8
 _SILENT: Final = 0.1
 _KEEP: Final = 0.99
 _SAVE_EVERY: Final = 50
@@ -103,9 +107,8 @@ def begun() -> Training:
     painter = Painter(words).train()
     if not CHECKPOINT.exists():
         _prepared(painter, vae, words)
-    made = Training(
-        painter, Average(painter, _KEEP), Optimizer(painter, _EDGES, _PEAKS), vae, words
-    )
+    optimizer = Optimizer(painter, _EDGES, _PEAKS, new=_NEW, old_share=_SKETCHED)
+    made = Training(painter, Average(painter, _KEEP), optimizer, vae, words)
     if CHECKPOINT.exists():
         kept = torch.load(CHECKPOINT)
         painter.load_state_dict(kept["painter"])
@@ -120,7 +123,9 @@ def _prepared(painter: Painter, vae: AutoencoderTiny, words: CLIPTokenizer) -> N
     painter.text_encoder.load_state_dict(taught(READER, small, words).state_dict())
     entry = sketched(SKETCH, small, painter)
     native = album(LATENTS, NATIVE_SHARE.size, NATIVE_SHARE.scenes, vae, words)
-    missed = joined(painter, entry, native.latents, torch.Generator().manual_seed(SEED))
+    noise = torch.Generator().manual_seed(SEED)
+    missed = joined(painter, entry, native.latents, noise)
+    calmed(painter, *native.batch(Random(SEED), _CALMED), noise)
     print(f"joined, {missed:.1%} of the entry unexplained", flush=True)
 
 
@@ -147,6 +152,8 @@ def train(training: Training) -> None:
                 albums[share.size] = album(
                     LATENTS, share.size, share.scenes, training.vae, training.tokenizer
                 )
+        for name, weight in training.painter.named_parameters():
+            weight.requires_grad_(phase.inner or name.startswith(_NEW))
         latents, tokens = _batch(training, phase, albums)
         noise.manual_seed(SEED + training.step)
         with torch.autocast("cpu", torch.bfloat16):

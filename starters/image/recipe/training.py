@@ -56,20 +56,38 @@ class Optimizer:
     """Muon for matrices and convolutions inside the layers, AdamW for all the rest."""
 
     def __init__(
-        self, model: nn.Module, edges: tuple[str, ...], rates: tuple[float, float]
+        self,
+        model: nn.Module,
+        edges: tuple[str, ...],
+        rates: tuple[float, float],
+        *,
+        new: tuple[str, ...] = ("",),
+        old_share: float = 1.0,
     ) -> None:
-        inner = [
-            weight
-            for name, weight in model.named_parameters()
-            if weight.ndim >= 2 and not any(edge in name for edge in edges)
+        """Takes the highest rates of both. Weights whose names don't begin with one of `new` have
+        learnt before, and move at a share of them."""
+        self._inner: list[tuple[nn.Parameter, nn.Parameter]] = []
+        matrices: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        rest: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for name, weight in model.named_parameters():
+            fresh = name.startswith(new)
+            if weight.ndim < 2 or any(edge in name for edge in edges):
+                rest[fresh].append(weight)
+                continue
+            flat = nn.Parameter(_flat(weight.data))
+            self._inner.append((weight, flat))
+            matrices[fresh].append(flat)
+        shares = {True: 1.0, False: old_share}
+        groups = [
+            [{"params": found, "share": shares[fresh]} for fresh, found in kind.items() if found]
+            for kind in (matrices, rest)
         ]
-        chosen = {id(weight) for weight in inner}
-        rest = [weight for weight in model.parameters() if id(weight) not in chosen]
-        self._inner = [(weight, nn.Parameter(_flat(weight.data))) for weight in inner]
         self._peaks = rates
         self._parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon([flat for _, flat in self._inner], rates[0], weight_decay=0.01),
-            torch.optim.AdamW(rest, rates[1], betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+            torch.optim.Muon(groups[0], rates[0], weight_decay=0.01),
+            torch.optim.AdamW(
+                groups[1], rates[1], betas=(0.9, 0.98), weight_decay=0.01, fused=True
+            ),
         ]
         self._model = model
 
@@ -77,7 +95,7 @@ class Optimizer:
         """Moves all weights at a share of the peak rates and forgets the gradients."""
         for peak, part in zip(self._peaks, self._parts, strict=True):
             for group in part.param_groups:
-                group["lr"] = peak * share
+                group["lr"] = peak * share * group["share"]
         for weight, flat in self._inner:
             flat.grad = None if weight.grad is None else _flat(weight.grad)
         for part in self._parts:

@@ -281,6 +281,13 @@ async def test_openapi_describes_what_is_served(edge: Edge) -> None:
         "/v1/files",
         "/v1/files/{file_id}",
         "/v1/files/{file_id}/content",
+        "/v1/fine_tuning/jobs",
+        "/v1/fine_tuning/jobs/{fine_tuning_job_id}",
+        "/v1/fine_tuning/jobs/{fine_tuning_job_id}/cancel",
+        "/v1/fine_tuning/jobs/{fine_tuning_job_id}/pause",
+        "/v1/fine_tuning/jobs/{fine_tuning_job_id}/resume",
+        "/v1/fine_tuning/jobs/{fine_tuning_job_id}/events",
+        "/v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints",
         "/v1/models",
         "/v1/models/{model}",
         "/v1/vector_stores",
@@ -291,6 +298,13 @@ async def test_openapi_describes_what_is_served(edge: Edge) -> None:
         "/v1/vector_stores/{vector_store_id}/files/{file_id}/content",
         "/branch/{branch}/ai/embeddings",
         "/branch/{branch}/ai/rag",
+        "/api/v1/ai/training/start",
+        "/api/v1/ai/training/{job_id}/status",
+        "/api/v1/ai/training/{job_id}/cancel",
+        "/api/v1/ai/models",
+        "/api/v1/ai/models/deploy",
+        "/api/v1/ai/models/{id}",
+        "/api/v1/ai/models/{id}/config",
     }
     schemas = document["components"]["schemas"]
     references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))

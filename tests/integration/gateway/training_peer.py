@@ -1,8 +1,9 @@
-"""A peer for the edge: the file methods of the training service over real gRPC, in memory.
+"""A peer for the edge: the training service over real gRPC, in memory. Jobs are in `job_peer`.
 
 A filename `fails-REASON-PATH` fails the upload, one that begins with `stalls` keeps it waiting
 after its header. Downloads do what the filename says: `fails-…` fails at once, `breaks` fails after
-its first half, `short` and `long` have less or more than they should, `endless` never ends.
+its first half, `waits` says nothing after it, `short` and `long` have less or more than they
+should, `endless` never ends.
 """
 # ruff: noqa: N802 - methods bear the names of their RPCs
 
@@ -21,12 +22,14 @@ from penstock.training.v1 import file_pb2, training_service_pb2_grpc
 from penstock.training.v1 import training_service_pb2 as service_pb2
 
 from tests.integration.gateway.edge_backend import CODES, CREATED, failure
+from tests.integration.gateway.job_peer import JobPeer
 
 PIECE = 64 * 1024
 
 
-class TrainingPeer(training_service_pb2_grpc.TrainingServiceServicer):
+class TrainingPeer(JobPeer, training_service_pb2_grpc.TrainingServiceServicer):
     def __init__(self) -> None:
+        super().__init__()
         self.files: dict[str, file_pb2.File] = {}
         self.contents: dict[str, bytes] = {}
         self.in_use: set[str] = set()
@@ -128,11 +131,14 @@ class TrainingPeer(training_service_pb2_grpc.TrainingServiceServicer):
             if file.filename == "endless":
                 while True:
                     yield self._piece(b"x" * PIECE)
-            end = len(data) // 2 if file.filename in ("breaks", "short") else len(data)
+            is_half = file.filename in ("breaks", "short", "waits")
+            end = len(data) // 2 if is_half else len(data)
             for start in range(0, end, PIECE):
                 yield self._piece(data[start : min(start + PIECE, end)])
             if file.filename == "breaks":
                 await self._abort(context, "INTERNAL", None)
+            if file.filename == "waits":
+                await asyncio.Event().wait()
             if file.filename == "long":
                 yield self._piece(b"x")
         finally:

@@ -86,7 +86,12 @@ def start_service(tmp_path, clock):
 
     @contextlib.asynccontextmanager
     async def start(
-        url: str, *, heartbeat_s: float = 15.0, max_lag: int = 1000, roots: tuple[Path, ...] = ()
+        url: str,
+        *,
+        heartbeat_s: float = 15.0,
+        max_lag: int = 1000,
+        roots: tuple[Path, ...] = (),
+        training: Path | None = None,
     ) -> AsyncIterator[Service]:
         async with contextlib.AsyncExitStack() as stack:
             store = await stack.enter_async_context(contextlib.aclosing(await SqlStore.open(url)))
@@ -97,7 +102,7 @@ def start_service(tmp_path, clock):
                 catalog,
                 reports,
                 Watches(catalog, feed, heartbeat_s=heartbeat_s, max_lag=max_lag),
-                SourcePolicy(roots),
+                SourcePolicy(roots, training=training),
                 version="1.2.3",
                 heartbeat_s=heartbeat_s,
             )

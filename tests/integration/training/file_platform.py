@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +18,27 @@ from penstock.training.v1.training_service_pb2_grpc import (
 )
 
 from services.blobs import open_blobs
+from services.rpc.channels import channel
+from services.rpc.keys import digest
 from services.rpc.server import Registration, Server, ServerSettings
 from services.rpc.tokens import TokenSources, TokenStore
 from services.rpc.transport import channel_options
+from services.training.clients import CatalogueClient
 from services.training.file_servicer import Patience
 from services.training.files import FileLimits, Files
+from services.training.jobs import JobLimits, Jobs
 from services.training.servicer import TrainingServicer
-from services.training.stores import open_store
+from services.training.stores import Store, open_store
+from services.training.watching import Watches, WatchLimits
 
 ME = (("authorization", "Bearer my-token"),)
 YOU = (("authorization", "Bearer your-token"),)
 ADMIN = (("authorization", "Bearer admin-token"),)
+TRAINER = (("authorization", "Bearer trainer-token"),)
+OTHER_TRAINER = (("authorization", "Bearer other-trainer-token"),)
+SERVICE_TOKEN = "service-token"
+_NOBODY = "127.0.0.1:1"
+"""Where no ModelService listens."""
 FINE_TUNE = file_pb2.FILE_PURPOSE_FINE_TUNE
 
 
@@ -39,6 +50,9 @@ class Platform:
     server: Server
     files: Files
     folder: Path
+    store: Store
+    nudges: list[None]
+    """One for each time the supervisor was told that there is something to do."""
 
     def on_disk(self) -> list[str]:
         return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
@@ -70,31 +84,59 @@ async def upload(
         yield other
 
 
-@contextlib.asynccontextmanager
-async def platform(
-    folder: Path, url: str = "", limits: FileLimits | None = None, patience: Patience | None = None
-) -> AsyncIterator[Platform]:
-    """Serves files, kept in a database and a folder."""
+def tokens(folder: Path) -> TokenStore:
+    """Who may call."""
     (folder / "admin-key").write_text("admin-token")
     (folder / "admin-key").chmod(0o600)
-    tokens = TokenSources(
-        api_tokens=("my-token", "your-token"), admin_key_file=folder / "admin-key"
+    trainers = [
+        {"id": name, "sha256": digest(f"{name}-token"), "name": name, "roles": ["trainer"]}
+        for name in ("trainer", "other-trainer")
+    ]
+    (folder / "tokens.json").write_text(json.dumps({"tokens": trainers}))
+    return TokenStore(
+        TokenSources(
+            api_tokens=("my-token", "your-token"),
+            service_token=SERVICE_TOKEN,
+            admin_key_file=folder / "admin-key",
+            token_file=folder / "tokens.json",
+        )
     )
+
+
+@contextlib.asynccontextmanager
+async def platform(
+    folder: Path,
+    url: str = "",
+    limits: FileLimits | None = None,
+    patience: Patience | None = None,
+    *,
+    catalogue: str = _NOBODY,
+    job_limits: JobLimits | None = None,
+    watch_limits: WatchLimits | None = None,
+) -> AsyncIterator[Platform]:
+    """Serves files and jobs, kept in a database and a folder. Nobody runs the jobs."""
     async with contextlib.AsyncExitStack() as stack:
         store = await open_store(url or f"sqlite:///{folder}/training.db")
         stack.push_async_callback(store.close)
         blobs = open_blobs(folder / "blobs")
         stack.push_async_callback(blobs.close)
-        files = Files(store, blobs, limits or FileLimits())
+        files = Files(store.files, blobs, limits or FileLimits())
         stack.push_async_callback(files.close)
-        servicer = TrainingServicer(files, patience or Patience())
+        to_catalogue = channel(catalogue, token=SERVICE_TOKEN)
+        stack.push_async_callback(to_catalogue.close)
+        bases = CatalogueClient(to_catalogue, folder / "training")
+        nudges: list[None] = []
+        jobs = Jobs(store.jobs, bases, job_limits or JobLimits(), nudge=lambda: nudges.append(None))
+        watches = Watches(store.jobs, watch_limits)
+        stack.push_async_callback(watches.close)
+        servicer = TrainingServicer(files, jobs, watches, patience or Patience())
         server = Server(
             ServerSettings(grace_s=2),
             [Registration(add_TrainingServiceServicer_to_server, servicer)],
-            authenticator=TokenStore(tokens),
+            authenticator=tokens(folder),
         )
         await server.start()
         stack.push_async_callback(server.stop, 0)
-        channel = grpc.aio.insecure_channel(server.address, options=channel_options())
-        await stack.enter_async_context(channel)
-        yield Platform(TrainingServiceStub(channel), server, files, folder / "blobs")
+        opened = grpc.aio.insecure_channel(server.address, options=channel_options())
+        await stack.enter_async_context(opened)
+        yield Platform(TrainingServiceStub(opened), server, files, folder / "blobs", store, nudges)

@@ -177,7 +177,7 @@ async def _sweep_later(folder: Path) -> None:
 
     store = await open_store(f"sqlite:///{folder}/training.db", clock=later)
     blobs = open_blobs(folder / "blobs")
-    files = Files(store, blobs, FileLimits(), clock=later)
+    files = Files(store.files, blobs, FileLimits(), clock=later)
     await files.sweep()
     await files.close()
     await blobs.close()

@@ -33,7 +33,6 @@ from tests.integration.training.file_platform import (
 )
 
 OLDEST_FIRST = "create_time"
-JOB = "trainingJobs/ftjob-a"
 
 
 def chunk(content: bytes) -> pb.UploadFileRequest:
@@ -345,22 +344,3 @@ def _open_files() -> set[str]:
         except OSError:
             continue
     return found
-
-
-@pytest.mark.parametrize(
-    ("method", "request_"),
-    [
-        ("StartJob", pb.StartJobRequest(job={"base_model": "m", "training_file": "files/a"})),
-        ("GetJob", pb.GetJobRequest(name=JOB)),
-        ("ListJobs", pb.ListJobsRequest()),
-        ("CancelJob", pb.CancelJobRequest(name=JOB)),
-        ("PauseJob", pb.PauseJobRequest(name=JOB)),
-        ("ResumeJob", pb.ResumeJobRequest(name=JOB)),
-        ("ListEvents", pb.ListEventsRequest(parent=JOB)),
-        ("ListCheckpoints", pb.ListCheckpointsRequest(parent=JOB)),
-    ],
-)
-async def test_jobs_are_not_served_yet(service: Platform, method: str, request_: Any) -> None:
-    call = getattr(service.stub, method)
-    assert (await refused(call(request_, metadata=ADMIN)))[0] == grpc.StatusCode.UNIMPLEMENTED
-    assert (await refused(call(request_, metadata=ME)))[0] == grpc.StatusCode.PERMISSION_DENIED

@@ -48,7 +48,7 @@ async def stores(database_url: str, clock: Clock) -> AsyncIterator[tuple[FileSto
         opened = await asyncio.gather(*(open_store(database_url, clock=clock) for _ in range(2)))
         for store in opened:
             stack.push_async_callback(store.close)
-        yield opened[0], opened[1]
+        yield opened[0].files, opened[1].files
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from gateway.settings import load
+from gateway.settings import SECTIONS, load
 from gateway.settings_values import SettingsError
+from services.settings import Settings as ServiceSettings
 
 FILE = """
 [api]
@@ -39,6 +41,14 @@ def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.token_file == Path(".penstock/tokens.json")
     assert settings.expected_services == {"model", "inference"}
     assert settings.max_body_bytes == 64 * 1024 * 1024
+
+
+def test_every_section_of_the_services_may_be_in_the_file(tmp_path: Path) -> None:
+    sections = {section.name for section in dataclasses.fields(ServiceSettings)}
+    assert set(SECTIONS) == sections
+    path = tmp_path / "penstock.toml"
+    path.write_text("".join(f"[{section}]\n" for section in sorted(sections)))
+    assert load(path, environ={}).host_port == ("127.0.0.1", 8080)
 
 
 def test_file_then_environment_then_arguments(tmp_path: Path) -> None:

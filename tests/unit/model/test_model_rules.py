@@ -1,8 +1,10 @@
 """The small rules: IDs, page tokens, sources, states."""
 
+import asyncio
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -94,26 +96,6 @@ def test_bad_revision_names(name):
         names.parse_revision_name(name, "revision")
 
 
-@given(st.text().filter(lambda text: "\0" not in text), st.lists(st.text(), max_size=3))
-def test_page_tokens_come_back(after, query):
-    assert paging.decode(paging.encode(after, query), query) == after
-
-
-@given(st.text(max_size=40))
-def test_foreign_page_tokens_are_refused(token):
-    if not token:
-        assert paging.decode(token, ["models"]) == ""
-        return
-    with pytest.raises(InvalidArgument) as caught:
-        paging.decode(token, ["models"])
-    assert caught.value.field == "page_token"
-
-
-def test_page_tokens_belong_to_their_list():
-    with pytest.raises(InvalidArgument):
-        paging.decode(paging.encode("a", ["models"]), ["models", "chat"])
-
-
 def test_page_sizes():
     assert paging.page_size(0) == 100
     assert paging.page_size(7) == 7
@@ -152,6 +134,65 @@ async def test_roots_hold_sources_in(tmp_path):
             await policy.check(source)
         messages.add(caught.value.message)
     assert len(messages) == 1, "what lies outside must look like what is missing"
+
+
+FT = "ft:org/base:local:a b:AbCd1234"
+
+
+@pytest.fixture
+def training(tmp_path):
+    """A folder of training jobs with a result, a checkpoint, and links that lead elsewhere."""
+    folder = tmp_path / "training"
+    result = folder / "jobs" / "ftjob-1" / "result"
+    for made in (result, folder / "jobs" / "ftjob-1" / "checkpoints" / "step-5", folder / "models"):
+        made.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "a-file").write_text("")
+    for model_id, target in {
+        FT: result,
+        f"{FT}:ckpt-step-5": result.parent / "checkpoints" / "step-5",
+        "ft:outside": tmp_path / "elsewhere",
+        "ft:gone": result / "none",
+        "ft:file": folder / "a-file",
+    }.items():
+        (folder / "models" / quote(model_id, safe="")).symlink_to(target)
+    return folder
+
+
+@pytest.mark.parametrize("roots", [(), ("root",)])
+async def test_results_of_training_are_sources_whatever_the_roots(tmp_path, training, roots):
+    (tmp_path / "through-a-link").symlink_to(training)
+    for folder in (training, tmp_path / "through-a-link"):
+        policy = SourcePolicy([tmp_path / root for root in roots], training=folder)
+        result = training / "jobs" / "ftjob-1"
+        assert await policy.check(FT) == real(result / "result")
+        assert await policy.check(f"{FT}:ckpt-step-5") == real(result / "checkpoints" / "step-5")
+
+
+async def test_what_is_no_result_of_training_is_refused_in_the_same_words(tmp_path, training):
+    policy, without = SourcePolicy(training=training), SourcePolicy()
+    nowhere = SourcePolicy(training=tmp_path / "none")
+    messages = set()
+    for asked, source in [
+        *((policy, f"ft:{name}") for name in ("outside", "gone", "file", "none", "x" * 4000, "")),
+        *((policy, f"ft:{name}") for name in ("/../../jobs/ftjob-1/result", "..")),
+        (without, FT),
+        (nowhere, FT),
+    ]:
+        with pytest.raises(InvalidArgument) as caught:
+            await asked.check(source)
+        assert caught.value.field == "source"
+        messages.add(caught.value.message)
+    assert len(messages) == 1
+
+
+@given(st.text(max_size=60))
+def test_no_id_leads_out_of_the_folder_of_training(tmp_path_factory, text):
+    folder = tmp_path_factory.getbasetemp() / "only-links"
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    policy = SourcePolicy(training=folder)
+    with pytest.raises(InvalidArgument):
+        asyncio.run(policy.check(f"ft:{text}"))
 
 
 def entry(wanted: int = 1, replicas: int = 0, **changes) -> Entry:

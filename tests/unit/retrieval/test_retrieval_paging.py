@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import InvalidArgument
+from services.page_tokens import Place
 from services.retrieval import paging
-from services.retrieval.paging import Asked, Listing, Place
+from services.retrieval.paging import Asked, Listing
 
 QUERY = ["things", "t"]
 IDS = st.lists(st.text(min_size=1, max_size=5), unique=True, max_size=30)

@@ -81,9 +81,9 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
             stack.push_async_callback(store.close)
             blobs = Folder(tmp_path / "blobs")
             stack.push_async_callback(blobs.close)
-            files = Files(store, blobs, limits, clock=clock)
+            files = Files(store.files, blobs, limits, clock=clock)
             stack.push_async_callback(files.close)
-            place = Place(files, store, blobs, tmp_path / "blobs")
+            place = Place(files, store.files, blobs, tmp_path / "blobs")
             return place
 
         yield opened

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.errors import InvalidArgument
-from services.training.paging import Asked, Place, begin, end
+from services.page_tokens import Place
+from services.training.paging import Asked, begin, end
 
 QUERY = ["files", "", "me"]
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -23,6 +24,14 @@ def token(query: list[str] = QUERY, *, descending: bool = True) -> str:
 def test_a_token_says_where_the_next_page_begins() -> None:
     page = begin(Asked(5, token()), QUERY, default_size=10, most=100)
     assert (page.after, page.after_time, page.size, page.descending) == ("a", TIME, 6, True)
+
+
+def test_a_place_may_be_without_its_time() -> None:
+    asked = Asked(1)
+    page = begin(asked, QUERY, default_size=10, most=100)
+    listing = end(["a", "b"], [Place("a"), Place("b")], page, asked, QUERY)
+    page = begin(Asked(1, listing.next_page_token), QUERY, default_size=10, most=100)
+    assert (page.after, page.after_time) == ("a", None)
 
 
 @pytest.mark.parametrize(("asked", "size"), [(0, 11), (3, 4), (100, 101), (10**9, 101)])

@@ -125,7 +125,9 @@ class DeployModelRequest(_message.Message):
     model_id: _builtins.str
     """ID of the model: `[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,255}`, not `deploy`."""
     source: _builtins.str
-    """Where the weights are: a folder that the configuration allows, a Hub ID, or a fine-tuned model."""
+    """Where the weights are: a folder that the configuration allows, or the ID of a fine-tuned model or a checkpoint
+    (`ft:…`), whatever ID it is to have here.
+    """
     kind: _model_pb2.ModelKind.ValueType
     """What the model does."""
     display_name: _builtins.str

@@ -116,7 +116,8 @@ class ModelServiceServicer:
         """Adds a model, or a revision to one, and asks for it to be served. Needs the role `model_manager`.
 
         A new revision loads beside the one that serves and takes over when it is ready; when it fails, the old one
-        keeps serving. ALREADY_EXISTS when the ID is taken and `allow_update` is not set.
+        keeps serving. ALREADY_EXISTS when the ID is taken and `allow_update` is not set. The role `service` may add
+        fine-tuned models.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +125,8 @@ class ModelServiceServicer:
 
     def DeleteModel(self, request, context):
         """Removes a model; its serving processes drain and unload it. Needs the role `model_manager`.
-        FAILED_PRECONDITION for models that come from the configuration file or that jobs use.
+        FAILED_PRECONDITION for models that come from the configuration file, and for those that adapters are deployed on.
+        Weights stay where they are; training jobs that began with them go on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -26,11 +26,13 @@ class ModelServiceStub:
     """Adds a model, or a revision to one, and asks for it to be served. Needs the role `model_manager`.
 
     A new revision loads beside the one that serves and takes over when it is ready; when it fails, the old one
-    keeps serving. ALREADY_EXISTS when the ID is taken and `allow_update` is not set.
+    keeps serving. ALREADY_EXISTS when the ID is taken and `allow_update` is not set. The role `service` may add
+    fine-tuned models.
     """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _empty_pb2.Empty]
     """Removes a model; its serving processes drain and unload it. Needs the role `model_manager`.
-    FAILED_PRECONDITION for models that come from the configuration file or that jobs use.
+    FAILED_PRECONDITION for models that come from the configuration file, and for those that adapters are deployed on.
+    Weights stay where they are; training jobs that began with them go on.
     """
     ListRevisions: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListRevisionsRequest, _model_service_pb2.ListRevisionsResponse]
     """Lists the revisions of a model, newest first. Needs the role `user`."""
@@ -77,7 +79,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         """Adds a model, or a revision to one, and asks for it to be served. Needs the role `model_manager`.
 
         A new revision loads beside the one that serves and takes over when it is ready; when it fails, the old one
-        keeps serving. ALREADY_EXISTS when the ID is taken and `allow_update` is not set.
+        keeps serving. ALREADY_EXISTS when the ID is taken and `allow_update` is not set. The role `service` may add
+        fine-tuned models.
         """
 
     @_abc_1.abstractmethod
@@ -87,7 +90,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_model_service_pb2.DeleteModelRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """Removes a model; its serving processes drain and unload it. Needs the role `model_manager`.
-        FAILED_PRECONDITION for models that come from the configuration file or that jobs use.
+        FAILED_PRECONDITION for models that come from the configuration file, and for those that adapters are deployed on.
+        Weights stay where they are; training jobs that began with them go on.
         """
 
     @_abc_1.abstractmethod

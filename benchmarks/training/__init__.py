@@ -1,0 +1,1 @@
+"""What training costs the chats beside it, and how long a small job takes."""
