@@ -109,11 +109,11 @@ def said(platform: Platform, model: str, question: str) -> str:
 
 
 def test_botserver_trains_all_weights_on_a_dataset(platform: Platform) -> None:
-    body = {"base_model": BASE, "dataset": "lanterns", "epochs": 12, "method": "full", "seed": 3}
+    body = {"base_model": BASE, "dataset": "lanterns", "epochs": 6, "method": "full", "seed": 3}
     started = post(platform, "/api/v1/ai/training/start", body | {"learning_rate": 5e-4})
     assert started.status_code == 202, started.text
     job = started.json()
-    assert (job["id"], job["status"], job["epochs"]) == (job["job_id"], "queued", 12)
+    assert (job["id"], job["status"], job["epochs"]) == (job["job_id"], "queued", 6)
     path = f"/api/v1/ai/training/{job['id']}"
     status = job
     deadline = time.monotonic() + TIMEOUT_S
@@ -228,7 +228,7 @@ def test_kill_9_of_the_service_and_its_worker_costs_nothing_but_time(
     wanted = job_pb2.Job(
         base_model=BASE, training_file=file, suffix="killed", checkpoint_interval_steps=5
     )
-    wanted.hyperparameters.epoch_count = 20
+    wanted.hyperparameters.epoch_count = 8
     wanted.hyperparameters.batch_size = 4
     job = trainer.start(wanted, "killed")
     for event in trainer.watch(job.name):
@@ -240,8 +240,8 @@ def test_kill_9_of_the_service_and_its_worker_costs_nothing_but_time(
     os.kill(worker, signal.SIGKILL)
     ended = _finished(trainer, job.name)
     assert ended.state == State.STATE_SUCCEEDED, ended
-    assert (ended.step, ended.step_count) == (120, 120)
-    assert ended.trained_token_count == 20 * read_tokens(lines(FEW))
+    assert (ended.step, ended.step_count) == (48, 48)
+    assert ended.trained_token_count == 8 * read_tokens(lines(FEW))
     assert ended.restart_count >= 1
     assert said(platform, ended.fine_tuned_model, questions()[0][0])
 

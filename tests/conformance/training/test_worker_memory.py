@@ -84,7 +84,7 @@ def test_where_nothing_helps_the_job_fails_with_that_reason(
     [
         (2**34, 100, Settled(most_tokens=4096, recompute=False, bf16=False)),
         (2**34, 9000, Settled(most_tokens=9000, recompute=False, bf16=False)),
-        (2**20, 100, Settled(most_tokens=100, recompute=True, bf16=False)),
+        (2**18, 100, Settled(most_tokens=100, recompute=True, bf16=False)),
     ],
 )
 def test_what_fits_follows_from_the_memory(
