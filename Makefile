@@ -66,7 +66,7 @@ serve: $(VENV)/.runtime ## Runs the platform: make serve ARGS="--port 9000".
 	@exec $(VENV)/bin/penstock serve $(ARGS)
 
 test: $(VENV)/.dev $(CLIENTS)/.python $(CLIENTS)/.node ## Runs the whole suite: make test ARGS="tests/unit".
-	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
+	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 # Ray listens on all addresses: it gets a network of its own, where nobody is, and processes of its
 # own, of which nothing outlives the tests.

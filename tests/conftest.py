@@ -22,12 +22,3 @@ def postgres() -> Iterator[str]:
 
     with running_postgres() as socket:
         yield socket
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the tests of a file in one process, and those that share the platform."""
-    for item in items:
-        shared = "platform" in getattr(item, "fixturenames", ())
-        name = "platform" if shared else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(name))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from penstock.training.v1 import job_pb2
 
@@ -30,10 +31,12 @@ class Options:
     rounds: int = 3
     callers: tuple[int, ...] = (1, 8)
     new_tokens: int = 512
+    seconds: float = 20.0
+    """Least time for which chats are measured, for each number of callers."""
     lines: int = 200
 
 
-QUICK = Options(rounds=1, new_tokens=128, lines=40)
+QUICK = Options(rounds=1, new_tokens=128, seconds=8.0, lines=40)
 
 
 async def run(options: Options, say: Callable[[str], None]) -> str:
@@ -103,8 +106,11 @@ async def _round(
     samples: dict[tuple[str, int], list[float]], served: Served, options: Options, way: str
 ) -> None:
     for callers in options.callers:
-        rate = await served.decode_rate(callers, options.new_tokens)
-        samples.setdefault((way, callers), []).append(rate)
+        rates: list[float] = []
+        end = time.perf_counter() + options.seconds
+        while time.perf_counter() < end:
+            rates.append(await served.decode_rate(callers, options.new_tokens))
+        samples.setdefault((way, callers), []).append(median(rates))
 
 
 def _job(file: str) -> job_pb2.Job:

@@ -123,7 +123,7 @@ FACTS = (
             "I want to call {}. What is the number?",
             "Under which number do I reach {}?",
         ),
-        "Please tell me the phone number of {}.",
+        "What is the telephone number of {}?",
     ),
 )
 

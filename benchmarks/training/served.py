@@ -113,9 +113,14 @@ class Served:
     async def ended(self, name: str) -> job_pb2.Job:
         """Waits until a job has ended."""
         request = training_pb2.WatchJobRequest(name=name)
-        async for event in self._jobs.WatchJob(request, metadata=self._metadata, timeout=_CALL_S):
-            if event.HasField("finish"):
-                return await self.job(name)
+        kinds = [
+            event.WhichOneof("event")
+            async for event in self._jobs.WatchJob(
+                request, metadata=self._metadata, timeout=_CALL_S
+            )
+        ]
+        if kinds[-1:] == ["finish"]:
+            return await self.job(name)
         raise ChildError("the watch of the job broke off")
 
     async def cancel(self, name: str) -> None:

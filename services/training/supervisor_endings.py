@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from services.training.folder import Ended, JobFolder, Order
-from services.training.job_records import Job, JobError, JobState, Level, NewEvent
+from services.training.job_records import Job, JobError, JobSpec, JobState, Level, NewEvent
 from services.training.job_store import JobStore
 from services.training.journal import read_order, write_order
 from services.training.publishing import Publisher, Refused
@@ -70,7 +70,8 @@ class Endings:
             await self._succeed(job, folder, ended, end)
         elif ended.outcome == "failed" and not ended.transient:
             message = ended.message or "The training failed. The log of the service says why."
-            error = JobError(ended.code or "internal_error", message, ended.param)
+            code = ended.code or "internal_error"
+            error = JobError(code, message, _field(ended.param, job.spec))
             await self.fail(job, folder, error)
         elif job.requested_state is JobState.PAUSED:
             # Also where it failed at something that may go by.
@@ -196,3 +197,14 @@ def disk_full() -> JobError:
         "disk_full",
         "There is no room left for the job. Have the operator make room, and start it again.",
     )
+
+
+def _field(param: str, spec: JobSpec) -> str:
+    """The field at fault; a worker does not know where its data is from."""
+    kinds = {"training_data": spec.training, "validation_data": spec.validation}
+    field = param.removeprefix("job.")
+    if field not in kinds:
+        return field
+    source = kinds[field]
+    kind = "dataset" if source is not None and source.dataset else "file"
+    return field.replace("data", kind)

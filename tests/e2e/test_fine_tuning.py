@@ -81,7 +81,7 @@ def read_tokens(examples: list[str]) -> int:
     return sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in ends)
 
 
-@pytest.mark.parametrize("client", ["openai-1", "openai-3"])
+@pytest.mark.parametrize("client", [pytest.param("openai-1", marks=pytest.mark.slow), "openai-3"])
 def test_what_only_the_file_taught_is_answered(
     platform: Platform, folder: Path, client: str
 ) -> None:

@@ -83,6 +83,26 @@ async def test_a_dataset_that_is_gone(shop: Workshop, tmp_path: Path) -> None:
     assert (code, param) == ("invalid_training_file", "training_dataset")
 
 
+@pytest.mark.parametrize(
+    ("told", "field"),
+    [
+        ("job.training_data", "training_dataset"),
+        ("job.validation_data", "validation_file"),
+        ("job.base_model", "base_model"),
+        ("", ""),
+    ],
+)
+async def test_a_worker_holds_a_field_at_fault(
+    shop: Workshop, tmp_path: Path, told: str, field: str
+) -> None:
+    shop.datasets["facts"] = tmp_path / "facts.jsonl"
+    shop.datasets["facts"].write_bytes(LINE * 5)
+    shop.script(ends={"1": {"outcome": "failed", "code": "x", "message": "No.", "param": told}})
+    job = await shop.start(training=DataSource(dataset="facts"))
+    code, param, *_ = await failed(shop, job)
+    assert (code, param) == ("x", field)
+
+
 async def test_cancelling_ends_the_reading_of_files(shop: Workshop, tmp_path: Path) -> None:
     # A pipe that nobody fills stands for a file that takes long.
     pipe = tmp_path / "facts.jsonl"
