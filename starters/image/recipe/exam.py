@@ -25,7 +25,7 @@ from starters.image.recipe.scenes.figures import SIZES
 from starters.image.recipe.scenes.scene import Scene
 
 STEPS: Final = 20
-GUIDANCE: Final = 5.0
+GUIDANCE: Final = 3.0
 _BATCH: Final = 4
 _WEAK: Final = 0.3
 _STRONG: Final = 0.9
