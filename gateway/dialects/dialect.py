@@ -1,5 +1,6 @@
 """What the edge itself needs of a dialect: its errors and its headers."""
 
+import time
 from typing import NamedTuple, Protocol
 
 from gateway.context import RequestContext
@@ -36,3 +37,12 @@ class Dialect(Protocol):
     def allowance_headers(self, allowance: Allowance) -> Headers:
         """Headers that tell what the caller may still do."""
         ...
+
+
+def plain_allowance(allowance: Allowance) -> Headers:
+    """What the caller may still do, as most dialects tell it; the time is that of the clock."""
+    return [
+        (b"x-ratelimit-limit", b"%d" % allowance.limit),
+        (b"x-ratelimit-remaining", b"%d" % allowance.remaining),
+        (b"x-ratelimit-reset", b"%d" % round(time.time() + allowance.reset_s)),
+    ]

@@ -1,7 +1,6 @@
 """Problems and headers as botserver's clients read them."""
 
 import re
-import time
 from collections.abc import Mapping
 
 import orjson
@@ -9,7 +8,7 @@ import orjson
 from gateway.answers import JSON
 from gateway.context import RequestContext
 from gateway.dialects.botserver.credentials import key_of
-from gateway.dialects.dialect import Headers, Refusal
+from gateway.dialects.dialect import Headers, Refusal, plain_allowance
 from gateway.errors import Problem
 from gateway.rate_limits import Allowance
 
@@ -81,12 +80,8 @@ class BotserverDialect:
         return []
 
     def allowance_headers(self, allowance: Allowance) -> Headers:
-        """Renders `x-ratelimit-*`; the time is that of the clock."""
-        return [
-            (b"x-ratelimit-limit", b"%d" % allowance.limit),
-            (b"x-ratelimit-remaining", b"%d" % allowance.remaining),
-            (b"x-ratelimit-reset", b"%d" % round(time.time() + allowance.reset_s)),
-        ]
+        """Renders `x-ratelimit-*`."""
+        return plain_allowance(allowance)
 
 
 def message_of(problem: Problem) -> str:

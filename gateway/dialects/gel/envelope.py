@@ -1,14 +1,13 @@
 """Problems and headers as Gel's clients read them."""
 
 import re
-import time
 from collections.abc import Mapping
 
 import orjson
 
 from gateway.answers import JSON, TEXT
 from gateway.context import RequestContext
-from gateway.dialects.dialect import Headers, Refusal
+from gateway.dialects.dialect import Headers, Refusal, plain_allowance
 from gateway.errors import Problem
 from gateway.rate_limits import Allowance
 
@@ -90,12 +89,8 @@ class GelDialect:
         return []
 
     def allowance_headers(self, allowance: Allowance) -> Headers:
-        """Renders `x-ratelimit-*`; the time is that of the clock."""
-        return [
-            (b"x-ratelimit-limit", b"%d" % allowance.limit),
-            (b"x-ratelimit-remaining", b"%d" % allowance.remaining),
-            (b"x-ratelimit-reset", b"%d" % round(time.time() + allowance.reset_s)),
-        ]
+        """Renders `x-ratelimit-*`."""
+        return plain_allowance(allowance)
 
 
 def error_body(problem: Problem) -> dict[str, str]:

@@ -1,13 +1,12 @@
 """Problems and headers as Velesio's clients read them."""
 
-import time
 from collections.abc import Mapping
 
 import orjson
 
 from gateway.answers import JSON
 from gateway.context import RequestContext
-from gateway.dialects.dialect import Headers, Refusal
+from gateway.dialects.dialect import Headers, Refusal, plain_allowance
 from gateway.errors import Problem
 from gateway.rate_limits import Allowance
 
@@ -70,12 +69,8 @@ class VelesioDialect:
         return []
 
     def allowance_headers(self, allowance: Allowance) -> Headers:
-        """Renders `x-ratelimit-*`; the time is that of the clock."""
-        return [
-            (b"x-ratelimit-limit", b"%d" % allowance.limit),
-            (b"x-ratelimit-remaining", b"%d" % allowance.remaining),
-            (b"x-ratelimit-reset", b"%d" % round(time.time() + allowance.reset_s)),
-        ]
+        """Renders `x-ratelimit-*`."""
+        return plain_allowance(allowance)
 
 
 def error_body(problem: Problem) -> dict[str, dict[str, str]]:

@@ -31,7 +31,7 @@ class History:
         """Reads a job with its events after a number."""
         query = select(EVENTS).where(_C.job == id, _C.number > after_number)
         async with self._database.reading() as connection:
-            row = await _job_row(connection, id, sees)
+            row = await job_row_of(connection, id, sees)
             found = row["event_count"] > after_number
             events = (
                 await _events(connection, query.order_by(_C.number).limit(most)) if found else []
@@ -44,7 +44,7 @@ class History:
         """Lists events by number."""
         query = select(EVENTS).where(_C.job == job_id).limit(page.size)
         async with self._database.reading() as connection:
-            await _job_row(connection, job_id, sees)
+            await job_row_of(connection, job_id, sees)
             if after_number is not None:
                 query = query.where(_C.number > after_number).order_by(_C.number)
                 return await _events(connection, query)
@@ -61,7 +61,7 @@ class History:
         """Gets an event."""
         query = select(EVENTS).where(_C.job == job_id, _C.id == event_id)
         async with self._database.reading() as connection:
-            await _job_row(connection, job_id, sees)
+            await job_row_of(connection, job_id, sees)
             found = await _events(connection, query)
         if not found:
             raise NotFound(f"The job {job_id} has no event {event_id[:80]!r}.")
@@ -72,7 +72,7 @@ class History:
         seen = CHECKPOINTS.c.job == job_id
         query = select(CHECKPOINTS).where(seen)
         async with self._database.reading() as connection:
-            await _job_row(connection, job_id, sees)
+            await job_row_of(connection, job_id, sees)
             query = await paged(connection, query, CHECKPOINTS, page, seen=seen, noun="checkpoint")
             return [to_checkpoint(row) for row in (await connection.execute(query)).mappings()]
 
@@ -103,8 +103,13 @@ async def add_events(
         await connection.execute(insert(EVENTS), rows)
 
 
-async def _job_row(connection: AsyncConnection, id: str, sees: str | None) -> RowMapping:
+async def job_row_of(
+    connection: AsyncConnection, id: str, sees: str | None, *, lock: bool = False
+) -> RowMapping:
+    """Reads a job's row, and with a lock keeps it as it is till the transaction ends."""
     query = select(JOBS).where(JOBS.c.id == id, seen_jobs(sees))
+    if lock:
+        query = query.with_for_update()
     row = (await connection.execute(query)).mappings().one_or_none()
     if row is None:
         raise no_job(id)

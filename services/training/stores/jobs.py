@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.errors import AlreadyExists, InvalidArgument, NotFound, QueueFull
 from services.sql.shield import Shield
-from services.training.job_names import no_job
 from services.training.job_records import (
     Checkpoint,
     CheckpointWritten,
@@ -26,7 +25,7 @@ from services.training.job_store import Change
 from services.training.names import no_file
 from services.training.records import Page, Purpose
 from services.training.stores.database import Database
-from services.training.stores.history import History, add_events
+from services.training.stores.history import History, add_events, job_row_of
 from services.training.stores.job_rows import checkpoint_row, job_row, request_hash, to_job
 from services.training.stores.pages import paged
 from services.training.stores.sight import UNENDED, seen_files, seen_jobs
@@ -113,14 +112,7 @@ class SqlJobs:
 
     async def _job(self, id: str, sees: str | None) -> Job:
         async with self._database.reading() as connection:
-            row = (
-                (await connection.execute(select(JOBS).where(_C.id == id, seen_jobs(sees))))
-                .mappings()
-                .one_or_none()
-            )
-        if row is None:
-            raise no_job(id)
-        return to_job(row)
+            return to_job(await job_row_of(connection, id, sees))
 
     async def _jobs(
         self, sees: str | None, states: Sequence[JobState], page: Page
@@ -134,11 +126,8 @@ class SqlJobs:
             return [to_job(row) for row in (await connection.execute(query)).mappings()]
 
     async def _change(self, id: str, sees: str | None, change: Change) -> Job:
-        query = select(JOBS).where(_C.id == id, seen_jobs(sees)).with_for_update()
         async with self._database.writing() as connection:
-            row = (await connection.execute(query)).mappings().one_or_none()
-            if row is None:
-                raise no_job(id)
+            row = await job_row_of(connection, id, sees, lock=True)
             before = to_job(row)
             wanted, events, checkpoints = change(before)
             _check(before, wanted)

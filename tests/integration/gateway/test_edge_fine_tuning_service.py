@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ async def report(real: Stack, job_id: str, step: int) -> str:
         checkpoint = Checkpoint(
             id=checkpoint_id,
             job_id=job.id,
-            create_time=job.create_time,
+            create_time=job.create_time + timedelta(seconds=step),
             step=step,
             epoch=step / 2,
             metrics=metrics,
