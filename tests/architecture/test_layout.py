@@ -42,6 +42,6 @@ def test_the_wheel_holds_these_packages_and_what_they_read(tmp_path: Path) -> No
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     packages = {entry.split("/")[0] for entry in names if ".dist-info" not in entry}
-    assert packages == {"penstock", "buf", "gateway", "services"}
+    assert packages == {"penstock", "buf", "gateway", "policy", "services"}
     assert any("services/model/stores/migrations/versions/" in entry for entry in names)
     assert "penstock/inference/v1/inference_service_pb2.py" in names
