@@ -239,16 +239,12 @@ class Pipelines:
         common |= {
             "do_classifier_free_guidance": guided,
             "clip_skip": plan.clip_skip - 1 if plan.clip_skip > 1 else None,
-            # None lets a pipeline take the zeros that some models were trained with.
-            "negative_prompt": (negative or None) if guided else None,
+            "negative_prompt": negative if guided else None,
         }
-        if self.family.flow:
-            common |= {"prompt_2": None, "prompt_3": None}
-        found = text.encode_prompt(prompt, **common)
-        order = names if len(found) == 2 else (*names, *pooled)
+        found = text.encode_prompt(prompt, None, None, **common)
         return {
             name: value
-            for name, value in zip(order, found, strict=True)
+            for name, value in zip((*names, *pooled), found, strict=True)
             if value is not None and (guided or not name.startswith("negative"))
         }
 

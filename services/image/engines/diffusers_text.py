@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from services.image.prompts import Part, plain, weighted
+from services.image.prompts import plain, weighted
 
 _BACK: Final = 20
 """So many tokens before the end of a piece, a comma may end it."""
@@ -21,17 +21,12 @@ Piece = Sequence[tuple[int, float]]
 """Tokens, without special ones, and their weights."""
 
 
-def parts_of(text: str, *, weighs: bool) -> Sequence[Sequence[Part]]:
-    """What a prompt says."""
-    return weighted(text) if weighs else plain(text)
-
-
 def pieces_of(tokenizer: Any, text: str, *, weighs: bool) -> list[Piece]:
     """The pieces of a prompt, at least one."""
     most = int(tokenizer.model_max_length) - int(tokenizer.num_special_tokens_to_add())
     comma = tokenizer.convert_tokens_to_ids(",</w>")
     pieces: list[Piece] = []
-    for stretch in parts_of(text, weighs=weighs):
+    for stretch in weighted(text) if weighs else plain(text):
         left = [
             (token, part.weight)
             for part in stretch

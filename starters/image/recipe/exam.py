@@ -17,6 +17,7 @@ from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from PIL import Image
 
 from starters.image.recipe import judging
+from starters.image.recipe.colours import SPELLINGS
 from starters.image.recipe.curriculum import SEED, draw
 from starters.image.recipe.drawing import render
 from starters.image.recipe.judging import Judge
@@ -57,10 +58,13 @@ class Result:
 
 
 def plain(scene: Scene) -> bool:
-    """Whether the check can see all that the caption says: no shades, no gradient."""
-    told = [figure.colour for figure in scene.figures]
-    return scene.background is not None and not any(
-        " " in word for word in (*told, scene.background)
+    """Whether the check can see all that the caption says, and the caption says all that is
+    checked: no shades, no gradient, no figure without its colour."""
+    colours = [*(figure.colour for figure in scene.figures), scene.background or " "]
+    return all(
+        " " not in colour
+        and any(spelling in scene.caption for spelling in SPELLINGS.get(colour, (colour,)))
+        for colour in colours
     )
 
 

@@ -37,9 +37,7 @@ def calmed(painter: Painter, latents: Tensor, tokens: Tensor, noise: torch.Gener
     ]
     hooks = [module.register_forward_hook(hear) for module in loud]
     times = torch.randint(0, len(painter.kept), (len(latents),), generator=noise)
-    kept = painter.kept[times].view(-1, 1, 1, 1)
-    grain = torch.randn(latents.shape, generator=noise)
-    noisy = kept.sqrt() * latents + (1 - kept).sqrt() * grain
+    noisy, _ = painter.drowned(latents, times, noise)
     unet(noisy, times, painter.text_encoder(tokens).last_hidden_state)
     for hook in hooks:
         hook.remove()
@@ -62,9 +60,7 @@ def joined(painter: Painter, entry: nn.Conv2d, latents: Tensor, noise: torch.Gen
     for start in range(0, _BATCH * _ROUNDS, _BATCH):
         some = latents[start : start + _BATCH].float()
         times = torch.randint(0, len(painter.kept), (len(some),), generator=noise)
-        kept = painter.kept[times].view(-1, 1, 1, 1)
-        grain = torch.randn(some.shape, generator=noise)
-        noisy = kept.sqrt() * some + (1 - kept).sqrt() * grain
+        noisy, _ = painter.drowned(some, times, noise)
         hidden = _outer(painter, noisy, times)
         patches = functional.unfold(hidden, 3, padding=1, stride=2).transpose(1, 2).flatten(0, 1)
         given.append(torch.cat([patches, torch.ones(len(patches), 1)], dim=1))

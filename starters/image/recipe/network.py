@@ -78,18 +78,25 @@ class Painter(nn.Module):
         noise = DDIMScheduler(**NOISE)
         self.register_buffer("kept", noise.alphas_cumprod, persistent=False)
 
+    def levels(self, count: int, dwell: float, noise: torch.Generator) -> Tensor:
+        """Levels of noise, spread evenly; with `dwell` below one, more of them are high."""
+        spread = torch.randperm(count, generator=noise) + torch.rand(count, generator=noise)
+        return ((spread / count) ** dwell * len(self.kept)).long()
+
+    def drowned(
+        self, latents: Tensor, times: Tensor, noise: torch.Generator, grain_size: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Latents, each at its level of noise, and what is to be predicted of them."""
+        kept = self.kept[times].view(-1, 1, 1, 1)
+        signal, loud = kept.sqrt(), (1 - kept).sqrt()
+        grain = torch.randn(latents.shape, generator=noise) * grain_size
+        noisy = (signal * latents + loud * grain).contiguous(memory_format=torch.channels_last)
+        return noisy, signal * grain - loud * latents
+
     def loss(self, latents: Tensor, tokens: Tensor, noise: torch.Generator) -> Tensor:
         """The error in what is predicted of latents, each at its own level of noise."""
-        count = len(latents)
-        spread = (
-            torch.randperm(count, generator=noise) + torch.rand(count, generator=noise)
-        ) / count
-        times = (spread**_DROWNED * len(self.kept)).long()
-        kept = self.kept[times].view(-1, 1, 1, 1)
-        signal, drowned = kept.sqrt(), (1 - kept).sqrt()
-        grain = torch.randn(latents.shape, generator=noise)
-        noisy = (signal * latents + drowned * grain).contiguous(memory_format=torch.channels_last)
-        wanted = signal * grain - drowned * latents
+        times = self.levels(len(latents), _DROWNED, noise)
+        noisy, wanted = self.drowned(latents, times, noise)
         words = self.text_encoder(tokens).last_hidden_state
         made = self.unet(noisy, times, words).sample
         return functional.mse_loss(made.float(), wanted)

@@ -87,20 +87,12 @@ class Sketcher(nn.Module):
         """The error in what is predicted of pooled latents, and in the picture twice as wide."""
         fine = functional.adaptive_avg_pool2d(latents, _SIDE * _FINER)
         clean = functional.avg_pool2d(fine, _FINER)
-        count, levels = len(latents), self.painter.kept
-        spread = (
-            torch.randperm(count, generator=noise) + torch.rand(count, generator=noise)
-        ) / count
-        times = (spread**_DROWNED * len(levels)).long()
-        kept = levels[times].view(-1, 1, 1, 1)
-        signal, drowned = kept.sqrt(), (1 - kept).sqrt()
-        grain = torch.randn(clean.shape, generator=noise) * (_SIDE / NATIVE)
-        noisy = (signal * clean + drowned * grain).contiguous(memory_format=torch.channels_last)
+        times = self.painter.levels(len(latents), _DROWNED, noise)
+        noisy, told = self.painter.drowned(clean, times, noise, grain_size=_SIDE / NATIVE)
         words = self.painter.text_encoder(tokens).last_hidden_state
         made = self(noisy, times, words).float()
         wanted, shown = made[:, :4], functional.pixel_shuffle(made[:, 4:], _FINER)
-        told = functional.mse_loss(wanted, signal * grain - drowned * clean)
-        return told + functional.mse_loss(shown, fine)
+        return functional.mse_loss(wanted, told) + functional.mse_loss(shown, fine)
 
 
 def sketched(path: Path, album: Album, painter: Painter, steps: int = STEPS) -> nn.Conv2d:
