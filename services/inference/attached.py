@@ -8,6 +8,7 @@ runs on the old one finishes there.
 import asyncio
 from pathlib import Path
 
+from services.adapters import holds_adapter
 from services.errors import FailedPrecondition
 from services.inference.engine import (
     Engine,
@@ -19,11 +20,10 @@ from services.inference.engine import (
     LoadedModel,
     Sink,
 )
-from services.inference.registry import ServedModel
+from services.inference.registry import AnyServed, ServedModel, ServedTensors
 from services.serving.catalogue import LoadKey, WantedModel
 from services.serving.loading import ECHO, local_folder, resolve_source
-
-_WHOLE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+from services.serving.models import ModelKind
 
 
 class HeldBase:
@@ -82,26 +82,22 @@ class Adapters:
             return None
         find = local_folder if (key.engine or self._default) == ECHO else resolve_source
         folder = await find(key.source)
-        if folder is None or not await asyncio.to_thread(_is_adapter, folder):
+        if folder is None or not await asyncio.to_thread(holds_adapter, folder):
             return None
         return folder
 
-    async def attach(self, wanted: WantedModel, folder: Path, base: ServedModel) -> ServedModel:
+    async def attach(self, wanted: WantedModel, folder: Path, base: AnyServed) -> ServedModel:
         """Loads an adapter beside its base.
 
         Raises:
             FailedPrecondition: it asks for what only a base can have, or does not fit its base.
         """
         _check_options(wanted.load)
+        if isinstance(base, ServedTensors) or wanted.kind is ModelKind.TENSOR:
+            raise FailedPrecondition("Tensor models neither are nor have adapters.")
         engine = await base.loaded.engine.attach(wanted.id, folder)
         loaded = LoadedModel(HeldBase(engine, base), base.loaded.text)
         return ServedModel(wanted.id, wanted.kind, wanted.load.revision, loaded, wanted.settings)
-
-
-def _is_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").is_file() and not any(
-        (folder / name).is_file() for name in _WHOLE_WEIGHTS
-    )
 
 
 def _check_options(key: LoadKey) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from services.adapters import holds_adapter
 from services.errors import FailedPrecondition, InvalidArgument
 from services.model.records import DeployRequest, Entry, ModelConfig, ModelKind
 from services.model.store import Reading
 
 _TEXT = frozenset({ModelKind.CHAT, ModelKind.COMPLETION})
-_WHOLE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 async def with_base(tx: Reading, request: DeployRequest, old: Entry | None) -> DeployRequest:
@@ -60,15 +60,7 @@ async def check_settings(entry: Entry, config: ModelConfig) -> None:
 
 async def is_adapter(source: str) -> bool:
     """Whether a folder holds a LoRA adapter and no whole weights."""
-    return await asyncio.to_thread(_holds_adapter, Path(source))
-
-
-def _holds_adapter(folder: Path) -> bool:
-    try:
-        described = (folder / "adapter_config.json").is_file()
-        return described and not any((folder / name).is_file() for name in _WHOLE_WEIGHTS)
-    except (OSError, ValueError):
-        return False
+    return await asyncio.to_thread(holds_adapter, Path(source))
 
 
 async def _check_adapter(request: DeployRequest, base: Entry, config: ModelConfig | None) -> None:

@@ -21,7 +21,7 @@ from penstock.model.v1 import model_pb2 as model_pb
 from penstock.model.v1 import model_service_pb2 as model_service_pb
 from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 
-from services.errors import DomainError, Internal, ModelNotFound, Unavailable
+from services.errors import Internal, ModelNotFound, Unavailable
 from services.retrieval.peers import (
     Caller,
     Embedded,
@@ -31,7 +31,7 @@ from services.retrieval.peers import (
     RerankMethod,
     Task,
 )
-from services.rpc.errors import DETAILS_KEY, from_rpc_error
+from services.rpc.errors import from_peer_error
 
 IDEMPOTENT = (
     "penstock.embedding.v1.EmbeddingService",
@@ -42,7 +42,6 @@ IDEMPOTENT = (
 _EMBED_TIMEOUT_S = 300.0
 """Longest wait for vectors, for callers without a deadline."""
 _LOOKUP_TIMEOUT_S = 30.0
-_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 
 _T = TypeVar("_T")
 
@@ -197,7 +196,7 @@ class InferenceClient:
                 done = event.HasField("done")
                 yield event
         except grpc.aio.AioRpcError as error:
-            raise _told("InferenceService", error) from None
+            raise from_peer_error("InferenceService", error) from None
         finally:
             call.cancel()
         if not done:
@@ -208,22 +207,4 @@ async def _answered(service: str, call: Awaitable[_T]) -> _T:
     try:
         return await call
     except grpc.aio.AioRpcError as error:
-        raise _told(service, error) from None
-
-
-def _told(service: str, error: grpc.aio.AioRpcError) -> DomainError:
-    """Returns the domain error: the service's own as it is, of the transport's one in our words.
-
-    A call that the caller cancelled ends otherwise: CANCELLED here is a service that stops.
-    """
-    if error.code() in _AWAY and not _is_rich(error):
-        return Unavailable(
-            f"{service} can't be reached, or stopped during the call. Try again; see whether it "
-            "runs if that doesn't help.",
-            retry_after_s=1.0,
-        )
-    return from_rpc_error(error)
-
-
-def _is_rich(error: grpc.aio.AioRpcError) -> bool:
-    return any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+        raise from_peer_error(service, error) from None

@@ -59,6 +59,8 @@ HIDDEN = "internal error"
 _CLASSES = {cls.reason: cls for cls in STATUS_CODES}
 _CODES: dict[int, StatusCode] = {code.value[0]: code for code in StatusCode}
 
+_AWAY = (StatusCode.UNAVAILABLE, StatusCode.CANCELLED, StatusCode.UNKNOWN)
+
 # What a status without our ErrorInfo stands for: one from a proxy, from grpc itself or from a
 # foreign server.
 _FOREIGN: dict[StatusCode, type[DomainError]] = {
@@ -162,3 +164,22 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> DomainError:
     if code is StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
         return errors.MessageTooLarge("The message is larger than the server accepts.")
     return _FOREIGN.get(code, Internal)(message)
+
+
+def from_peer_error(service: str, error: grpc.aio.AioRpcError) -> DomainError:
+    """Returns the domain error of a call to a named service: the service's own as it is, of the
+    transport's one in our words.
+
+    A call that the caller cancelled ends otherwise: CANCELLED here is a service that stops.
+    """
+    rich = any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+    return away(service) if error.code() in _AWAY and not rich else from_rpc_error(error)
+
+
+def away(service: str) -> errors.Unavailable:
+    """Makes the error for a service that doesn't answer."""
+    return errors.Unavailable(
+        f"{service} can't be reached, or stopped during the call. Try again; see whether it runs "
+        "if that doesn't help.",
+        retry_after_s=1.0,
+    )

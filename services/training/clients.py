@@ -16,10 +16,10 @@ from penstock.model.v1 import model_pb2 as pb
 from penstock.model.v1 import model_service_pb2 as service_pb
 from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 
+from services.adapters import holds_adapter
 from services.errors import (
     AlreadyExists,
     Conflict,
-    DomainError,
     FailedPrecondition,
     InvalidArgument,
     InvalidCredentials,
@@ -28,7 +28,7 @@ from services.errors import (
     PermissionDenied,
     Unavailable,
 )
-from services.rpc.errors import DETAILS_KEY, from_rpc_error
+from services.rpc.errors import away, from_peer_error
 from services.training.base_models import BaseModel
 from services.training.folder import model_link
 
@@ -45,8 +45,6 @@ _KINDS = {pb.MODEL_KIND_CHAT: "chat", pb.MODEL_KIND_COMPLETION: "completion"}
 _CALL_TIMEOUT_S = 15.0
 _LOOK_INTERVAL_S = 0.25
 _LONGEST_OWNER = 128
-_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
-_WHOLE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -201,30 +199,18 @@ async def _look(folder: Path) -> _Weights:
 
 
 def _look_into(folder: Path) -> _Weights:
-    described = (folder / "adapter_config.json").is_file()
-    whole = any((folder / name).is_file() for name in _WHOLE_WEIGHTS)
-    return _Weights(there=folder.is_dir(), adapter=described and not whole)
+    return _Weights(there=folder.is_dir(), adapter=holds_adapter(folder))
 
 
 async def _answered(call: Awaitable[_T]) -> _T:
     try:
         return await call
     except grpc.aio.AioRpcError as error:
-        told = _told(error)
+        timed_out = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        told = away("ModelService") if timed_out else from_peer_error("ModelService", error)
     if isinstance(told, (MissingCredentials, InvalidCredentials, PermissionDenied)):
         _unauthorised(told.message)
     raise told
-
-
-def _told(error: grpc.aio.AioRpcError) -> DomainError:
-    rich = any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ())
-    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED or (error.code() in _AWAY and not rich):
-        return Unavailable(
-            "ModelService can't be reached, or stopped during the call. Try again; see whether it "
-            "runs if that doesn't help.",
-            retry_after_s=1.0,
-        )
-    return from_rpc_error(error)
 
 
 def _unauthorised(why: str) -> NoReturn:

@@ -201,10 +201,7 @@ def _to_source(job: Any, what: str) -> DataSource | None:
 
 
 def _put_source(message: pb.Job, source: DataSource, what: str) -> None:
-    if source.file_id:
-        setattr(message, f"{what}_file", file_name(source.file_id))
-    else:
-        setattr(message, f"{what}_dataset", source.dataset)
+    setattr(message, source.field(what), source.dataset or file_name(source.file_id))
 
 
 def _to_method(job: pb.Job) -> Supervised | Dpo:

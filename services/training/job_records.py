@@ -95,6 +95,10 @@ class DataSource:
     dataset: str = ""
     """Name of a dataset of the configuration."""
 
+    def field(self, what: str) -> str:
+        """The job's field that names it, where `what` is `training` or `validation`."""
+        return f"{what}_dataset" if self.dataset else f"{what}_file"
+
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:

@@ -62,27 +62,25 @@ class WorkerPlan:
 class _Part:
     """Which of the two files something is about."""
 
-    code: str
-    file_field: str
-    dataset_field: str
-    noun: str
+    what: str
 
     def unfit(self, source: DataSource, why: str, found: Checked | None = None) -> Unfit:
         """The end of a job with such a file."""
-        field = self.dataset_field if source.dataset else self.file_field
         found = found or Checked()
-        message = f"The {self.noun} can't be used: {why}"
         return Unfit(
-            JobError(self.code, message, field, found.line, found.column, found.bad_line_count)
+            JobError(
+                f"invalid_{self.what}_file",
+                f"The {self.what} file can't be used: {why}",
+                source.field(self.what),
+                found.line,
+                found.column,
+                found.bad_line_count,
+            )
         )
 
 
-_TRAINING: Final = _Part(
-    "invalid_training_file", "training_file", "training_dataset", "training file"
-)
-_VALIDATION: Final = _Part(
-    "invalid_validation_file", "validation_file", "validation_dataset", "validation file"
-)
+_TRAINING: Final = _Part("training")
+_VALIDATION: Final = _Part("validation")
 
 
 class Preparer:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Final
 
 from services.training.folder import Ended, JobFolder, Order
-from services.training.job_records import Job, JobError, JobSpec, JobState, Level, NewEvent
+from services.training.job_records import (
+    DataSource,
+    Job,
+    JobError,
+    JobSpec,
+    JobState,
+    Level,
+    NewEvent,
+)
 from services.training.job_store import JobStore
 from services.training.journal import read_order, write_order
 from services.training.publishing import Publisher, Refused
@@ -201,10 +209,9 @@ def disk_full() -> JobError:
 
 def _field(param: str, spec: JobSpec) -> str:
     """The field at fault; a worker does not know where its data is from."""
-    kinds = {"training_data": spec.training, "validation_data": spec.validation}
     field = param.removeprefix("job.")
-    if field not in kinds:
-        return field
-    source = kinds[field]
-    kind = "dataset" if source is not None and source.dataset else "file"
-    return field.replace("data", kind)
+    if field == "training_data":
+        return spec.training.field("training")
+    if field == "validation_data":
+        return (spec.validation or DataSource()).field("validation")
+    return field
