@@ -16,8 +16,10 @@ import uvloop
 from gateway import logs
 from gateway.app import build
 from gateway.clients import Clients
+from gateway.protocol import Protocol
 from gateway.settings import Settings, load
 from gateway.settings_values import SettingsError
+from policy.token_entries import TokenFileError
 
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"can't listen on {settings.api.address}: {error.strerror or error}")
     try:
         uvloop.run(_serve(settings, listener))
-    except OSError as error:
+    except (OSError, TokenFileError) as error:
         return _fail(str(error))
     return 0
 
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
         build(settings, Clients(settings)),
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         access_log=False,

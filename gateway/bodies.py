@@ -1,6 +1,7 @@
 """Reads request bodies, within their limit."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 
 from starlette.types import Message, Receive, Scope
@@ -10,6 +11,8 @@ from gateway.inline import resumed, steps_of
 
 _SILENCE_S = 60.0
 """Longest pause between two pieces of a body."""
+_SLOWEST = 1024
+"""Bytes a second below which a body that comes for longer than that is given up."""
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -21,7 +24,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """
     _check_length(scope, limit)
     pieces: list[bytes] = []
-    size = 0
+    size, began = 0, time.monotonic()
     while True:
         message = await _next(receive)
         if message["type"] == "http.disconnect":
@@ -35,6 +38,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
                 return piece
             pieces.append(piece)
             return b"".join(pieces)
+        _check_pace(began, size)
         pieces.append(piece)
 
 
@@ -46,7 +50,7 @@ async def body_pieces(scope: Scope, receive: Receive, limit: int) -> AsyncGenera
         ClientGoneError: the client left before its end.
     """
     _check_length(scope, limit)
-    size, more = 0, True
+    size, more, began = 0, True, time.monotonic()
     while more:
         message = await _next(receive)
         if message["type"] == "http.disconnect":
@@ -56,6 +60,8 @@ async def body_pieces(scope: Scope, receive: Receive, limit: int) -> AsyncGenera
         if size > limit:
             raise _too_large(limit)
         more = message.get("more_body", False)
+        if more:
+            _check_pace(began, size)
         yield piece
 
 
@@ -75,8 +81,18 @@ async def _next(receive: Receive) -> Message:
         async with asyncio.timeout(_SILENCE_S):
             return await resumed(steps, waiting)
     except TimeoutError:
-        message = "The body of the request did not arrive in time. Send it again."
-        raise ProblemError(Problem("BODY_TIMEOUT", message)) from None
+        raise _too_slow() from None
+
+
+def _check_pace(began: float, size: int) -> None:
+    spent = time.monotonic() - began
+    if spent > _SILENCE_S and size < spent * _SLOWEST:
+        raise _too_slow()
+
+
+def _too_slow() -> ProblemError:
+    message = "The body of the request did not arrive in time. Send it again."
+    return ProblemError(Problem("BODY_TIMEOUT", message))
 
 
 def _check_length(scope: Scope, limit: int) -> None:

@@ -56,6 +56,7 @@ class Edge:
             await sending({"type": "http.response.body", "body": b"", "more_body": False})
             return
         try:
+            _check_path(scope)
             await self._app(scope, receive, sending)
             return
         except ClientGoneError:
@@ -80,6 +81,14 @@ class Edge:
 
     def _dialect_of(self, path: str) -> Dialect:
         return next((d for d in self._dialects if d.owns(path)), self._dialects[-1])
+
+
+def _check_path(scope: Scope) -> None:
+    """Refuses an encoded slash where the dialect is told, which proxies before this edge may read
+    otherwise. IDs further on may hold one."""
+    raw: bytes = scope.get("raw_path", b"")
+    if b"%" in raw and any(b"%2f" in part.lower() for part in raw.split(b"/", 3)[1:3]):
+        raise HTTPException(404)
 
 
 def _refuse_now(send: Send, refusal: Refusal) -> None:

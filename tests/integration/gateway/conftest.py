@@ -14,6 +14,7 @@ import uvicorn
 from gateway.__main__ import listen
 from gateway.app import build
 from gateway.clients import Clients
+from gateway.protocol import Protocol
 from gateway.settings import ApiSettings, Settings
 from tests.integration.gateway import embedding_peer, image_peer, retrieval_peer, training_peer
 from tests.integration.gateway.edge_backend import Backend
@@ -99,7 +100,7 @@ async def live_edge(settings: Settings) -> AsyncIterator[tuple[Clients, uvicorn.
     host, port = listener.getsockname()
     config = uvicorn.Config(
         build(settings, clients),
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         access_log=False,
