@@ -17,7 +17,7 @@ TEST_PROCESSES := 3
 PRIVATELY := unshare --map-root-user --net --pid --fork --mount-proc --kill-child
 NODE_CLIENTS := tests/e2e/node
 
-.PHONY: help install serve test test-ray check protos golden bench bench-peers starter-chat starter-exam starter-image starter-image-exam released format clean
+.PHONY: envoy help install serve test test-ray check protos golden bench bench-peers starter-chat starter-exam starter-image starter-image-exam released format clean
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -84,6 +84,9 @@ check: $(VENV)/.dev ## Format, lint, types, architecture, protos.
 	$(BUF) format --diff --exit-code
 	set -o pipefail; $(BUF) build --path protos/penstock -o - | $(BUF) breaking - --against protos/released.binpb --exclude-imports
 	$(PY) protos/generate.py --check
+	$(PY) envoy/render.py --check
+	$(BUF) build --exclude-source-info -o envoy/penstock.binpb
+	for bootstrap in envoy/bootstrap*.yaml; do $(VENV)/bin/envoy --mode validate -l error -c $$bootstrap || exit 1; done
 
 format: $(VENV)/.dev ## Formats code and protos.
 	$(VENV)/bin/ruff check --fix -q . ; $(VENV)/bin/ruff format -q .
@@ -91,6 +94,10 @@ format: $(VENV)/.dev ## Formats code and protos.
 
 protos: $(VENV)/.dev ## Generates protos/gen.
 	$(PY) protos/generate.py
+
+envoy: $(VENV)/.dev ## Renders envoy/bootstrap*.yaml and builds the descriptor set that they read.
+	$(PY) envoy/render.py
+	$(BUF) build --exclude-source-info -o envoy/penstock.binpb
 
 released: $(VENV)/.dev ## Makes the present protos the ones that must not break: at each release.
 	$(BUF) build --path protos/penstock --exclude-source-info -o protos/released.binpb
