@@ -67,7 +67,7 @@ def test_native_calls_as_json(http: httpx.Client) -> None:
     assert [model["name"] for model in models] == ["models/echo"]
     answer = http.post("/penstock/v1/models/echo:chat", json=HELLO).json()
     assert answer["choices"][0]["message"]["parts"] == [{"text": "hello"}]
-    assert answer["usage"]["completionTokens"] == "5"
+    assert answer["usage"]["completionTokens"] == "6"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""Every route, with every role and every kind of credential: who gets in, and who does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.routing import Route, Router
+
+from gateway.app import build
+from gateway.clients import Clients
+from gateway.settings import Settings
+from policy.principals import Role
+from policy.token_file import TokenFile
+from tests.e2e.access_table import OPEN, ROLES, TABLE, UNGUARDED, Row
+from tests.e2e.stack import Platform, configuration, running
+
+MODELS = {"echo": {"path": "echo", "type": "chat"}}
+ENGINES = '[services.image]\nengine = "echo"\n[services.inference]\nengine = "echo"\n'
+KINDS = ("bearer", "x-api-key", "basic")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, str]) -> Iterator[Platform]:
+    folder: Path = tmp_path_factory.mktemp("access")
+    file = TokenFile(folder / "data" / "tokens.json")
+    keys |= {role: file.create(role, [Role(role)])[1] for role in ROLES}
+    with running(folder, configuration(MODELS, ENGINES)) as started:
+        yield started
+
+
+@pytest.fixture
+def http(platform: Platform) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=platform.url, timeout=30) as client:
+        yield client
+
+
+def sent(http: httpx.Client, row: Row, key: str = "", kind: str = "bearer") -> int:
+    headers, auth = dict[str, str](), None
+    if key and kind == "basic":
+        auth = ("", key) if "sdapi" in row.path else ("someone", key)
+    elif key:
+        headers = {"x-api-key": key} if kind == "x-api-key" else {"authorization": f"Bearer {key}"}
+    body: dict[str, Any] = {"json": {} if row.body is None else row.body}
+    if row.method in {"GET", "DELETE"}:
+        body = {}
+    return http.request(row.method, row.called, headers=headers, auth=auth, **body).status_code
+
+
+def pattern(path: str) -> str:
+    return re.sub(r"\{[^}]*\}", "{}", path)
+
+
+def test_no_route_is_outside_the_table() -> None:
+    settings = Settings()
+    edge: Any = build(settings, Clients(settings))
+    router: Router = edge._app
+    served = {
+        (method, pattern(route.path))
+        for route in router.routes
+        if isinstance(route, Route)
+        for method in (route.methods or {"POST"}) - {"HEAD"}
+    }
+    rows = [*OPEN, *(row for rows, _ in TABLE.values() for row in rows)]
+    told = {(row.method, pattern(row.path)) for row in rows}
+    assert served - {("POST", path) for path in UNGUARDED} == told
+
+
+def test_what_is_open_needs_nobody(http: httpx.Client) -> None:
+    for row in OPEN:
+        assert sent(http, row) == 200
+
+
+@pytest.mark.parametrize("dialect", TABLE)
+def test_strangers_get_in_nowhere(http: httpx.Client, dialect: str) -> None:
+    rows, _ = TABLE[dialect]
+    for row in rows:
+        assert sent(http, row) == 401, row
+        for kind in KINDS:
+            assert sent(http, row, "pnstk_" + "0" * 40, kind) == 401, (row, kind)
+
+
+@pytest.mark.parametrize("dialect", TABLE)
+@pytest.mark.parametrize("role", ROLES)
+def test_roles(http: httpx.Client, keys: dict[str, str], dialect: str, role: str) -> None:
+    rows, _ = TABLE[dialect]
+    for row in rows:
+        status = sent(http, row, keys[role])
+        assert status != 401, row
+        assert (status != 403) == (role in row.roles), (row, status)
+
+
+@pytest.mark.parametrize("dialect", TABLE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_credentials(
+    http: httpx.Client, keys: dict[str, str], dialect: str, kind: str
+) -> None:
+    rows, taken = TABLE[dialect]
+    for row in rows:
+        status = sent(http, row, keys["superadmin"], kind)
+        assert (status != 401) == (kind in taken), (row, status)
