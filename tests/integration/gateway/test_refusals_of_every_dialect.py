@@ -1,0 +1,301 @@
+"""The same causes in every dialect: each is told in that dialect's own shape, with its status.
+
+Nothing is behind this edge, so that a request which is right ends in UNAVAILABLE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.settings import ApiSettings, Settings
+from tests.integration.gateway.conftest import live_edge
+
+TOKEN = "a-token-of-a-user"
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a dialect is asked, and how it says no."""
+
+    path: str
+    body: Mapping[str, Any]
+    wrong: Mapping[str, Any]
+    """A field with a value of the wrong type."""
+    unknown: str
+    """A path that is the dialect's and nobody's. Empty where it has no prefix of its own."""
+    says: Callable[[Any], str]
+    """The word of an error's body, which has exactly the keys that it should have."""
+
+
+def keys(body: Any, *names: str) -> Any:
+    assert set(body) == set(names), body
+    return body
+
+
+def openai(body: Any) -> str:
+    error = keys(keys(body, "error")["error"], "message", "type", "param", "code")
+    return error["type"]
+
+
+def velesio(body: Any) -> str:
+    return keys(keys(body, "error")["error"], "code", "message", "details")["code"]
+
+
+def anthropic(body: Any) -> str:
+    whole = keys(body, "type", "error", "request_id")
+    assert whole["type"] == "error"
+    return keys(whole["error"], "type", "message")["type"]
+
+
+DIALECTS = {
+    "openai": Dialect(
+        "/v1/chat/completions",
+        {"model": "m", "messages": MESSAGES},
+        {"messages": 5},
+        "/v1/nonsense",
+        openai,
+    ),
+    "anthropic": Dialect(
+        "/v1/messages",
+        {"model": "m", "messages": MESSAGES, "max_tokens": 5},
+        {"max_tokens": "5"},
+        "/v1/messages/nonsense",
+        anthropic,
+    ),
+    "velesio": Dialect("/chat/completions", {"messages": MESSAGES}, {"messages": 5}, "", velesio),
+    "ollama": Dialect(
+        "/api/chat",
+        {"model": "m", "messages": MESSAGES, "stream": False},
+        {"messages": 5},
+        "/api/nonsense",
+        lambda body: str(type(keys(body, "error")["error"]).__name__),
+    ),
+    "gel": Dialect(
+        "/branch/default/ai/rag",
+        {"model": "m", "query": "q", "context": {"query": "default::Doc"}},
+        {"query": 5},
+        "/branch/default/ai/nonsense",
+        lambda body: keys(body, "message", "type")["type"],
+    ),
+    "webui": Dialect(
+        "/sdapi/v1/txt2img", {"prompt": "a"}, {"steps": "many"}, "/sdapi/v1/nonsense", velesio
+    ),
+    "botserver": Dialect(
+        "/api/v1/ai/chat/completions",
+        {"messages": MESSAGES},
+        {"messages": 5},
+        "/api/v1/ai/nonsense",
+        lambda body: keys(body, "error", "message")["error"],
+    ),
+}
+TEXT = None
+REQUEST = "invalid_request_error"
+WORDS = {
+    "malformed": {
+        "status": 400,
+        "openai": REQUEST,
+        "anthropic": REQUEST,
+        "velesio": "invalid_request",
+        "ollama": "str",
+        "gel": "BadRequestError",
+        "webui": "invalid_request",
+        "botserver": "bad_request",
+    },
+    "stranger": {
+        "status": 401,
+        "openai": REQUEST,
+        "anthropic": "authentication_error",
+        "velesio": "unauthorized",
+        "ollama": "str",
+        "gel": TEXT,
+        "webui": "unauthorized",
+        "botserver": "unauthorized",
+    },
+    "unknown": {
+        "status": 404,
+        "openai": REQUEST,
+        "anthropic": "not_found_error",
+        "velesio": "not_found",
+        "ollama": "str",
+        "gel": TEXT,
+        "webui": "not_found",
+        "botserver": "not_found",
+    },
+    "method": {
+        "status": 405,
+        "openai": REQUEST,
+        "anthropic": REQUEST,
+        "velesio": "invalid_request",
+        "ollama": "str",
+        "gel": TEXT,
+        "webui": "invalid_request",
+        "botserver": "method_not_allowed",
+    },
+    "large": {
+        "status": 413,
+        "openai": REQUEST,
+        "anthropic": "request_too_large",
+        "velesio": "invalid_request",
+        "ollama": "str",
+        "gel": "BadRequestError",
+        "webui": "invalid_request",
+        "botserver": "payload_too_large",
+    },
+    "limited": {
+        "status": 429,
+        "openai": "requests",
+        "anthropic": "rate_limit_error",
+        "velesio": "rate_limit_exceeded",
+        "ollama": "str",
+        "gel": "AIProviderError",
+        "webui": "rate_limit_exceeded",
+        "botserver": "rate_limited",
+    },
+    "away": {
+        "status": 503,
+        "openai": "server_error",
+        "anthropic": "api_error",
+        "velesio": "internal_error",
+        "ollama": "str",
+        "gel": "AIProviderError",
+        "webui": "internal_error",
+        "botserver": "service_unavailable",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Lone:
+    """An edge with nothing behind it."""
+
+    host: str
+    port: int
+    http: httpx.AsyncClient
+
+
+def settings(folder: Path, **api: Any) -> Settings:
+    addresses = dict.fromkeys(Settings().addresses, "127.0.0.1:1")
+    api_settings = ApiSettings(**api)
+    return Settings(data_dir=folder, addresses=addresses, api_tokens=(TOKEN,), api=api_settings)
+
+
+@pytest.fixture
+async def lone(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Lone]:
+    api: dict[str, Any] = getattr(request, "param", {})
+    async with live_edge(settings(tmp_path, **api)) as (_, _, host, port):
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(
+            base_url=f"http://{host}:{port}", headers=headers, timeout=30
+        ) as client:
+            yield Lone(host, port, client)
+
+
+def check(name: str, cause: str, status: int, kind: str, content: bytes) -> None:
+    expected = WORDS[cause]
+    assert status == expected["status"], content
+    if expected[name] is TEXT:
+        assert kind.startswith("text/plain")
+        assert content.strip()
+    else:
+        assert kind == "application/json"
+        assert DIALECTS[name].says(json.loads(content)) == expected[name], content
+
+
+def answered(name: str, cause: str, answer: httpx.Response) -> None:
+    check(name, cause, answer.status_code, answer.headers["content-type"], answer.content)
+    assert answer.headers["x-request-id"]
+
+
+each = pytest.mark.parametrize("name", DIALECTS)
+
+
+@each
+async def test_what_is_not_json(lone: Lone, name: str) -> None:
+    headers = {"content-type": "application/json"}
+    for content in (b"{", b"[1]", b'"text"', b"\xff", b'{"a": NaN}'):
+        answer = await lone.http.post(DIALECTS[name].path, content=content, headers=headers)
+        if name == "gel" and answer.headers["content-type"].startswith("text/plain"):
+            assert answer.status_code == 400
+        else:
+            answered(name, "malformed", answer)
+
+
+@each
+async def test_values_of_the_wrong_type(lone: Lone, name: str) -> None:
+    dialect = DIALECTS[name]
+    answer = await lone.http.post(dialect.path, json={**dialect.body, **dialect.wrong})
+    answered(name, "malformed", answer)
+    assert next(iter(dialect.wrong)) in answer.text
+
+
+@each
+async def test_strangers(lone: Lone, name: str) -> None:
+    dialect = DIALECTS[name]
+    request = lone.http.build_request("POST", dialect.path, json=dialect.body)
+    del request.headers["authorization"]
+    nobody = await lone.http.send(request)
+    answered(name, "stranger", nobody)
+    assert "Bearer" in nobody.headers["www-authenticate"]
+    wrong = {"authorization": "Bearer wrong"}
+    answer = await lone.http.post(dialect.path, json=dialect.body, headers=wrong)
+    if name == "botserver":
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_token")
+    else:
+        answered(name, "stranger", answer)
+
+
+@pytest.mark.parametrize("name", [name for name in DIALECTS if DIALECTS[name].unknown])
+async def test_paths_that_are_nobodys(lone: Lone, name: str) -> None:
+    answered(name, "unknown", await lone.http.post(DIALECTS[name].unknown, json={}))
+
+
+@each
+async def test_methods_that_are_not_taken(lone: Lone, name: str) -> None:
+    answer = await lone.http.put(DIALECTS[name].path, json=DIALECTS[name].body)
+    answered(name, "method", answer)
+    assert "POST" in answer.headers["allow"]
+
+
+@each
+async def test_bodies_that_are_too_large(lone: Lone, name: str) -> None:
+    def declared() -> tuple[int, str, bytes]:
+        connection = http.client.HTTPConnection(lone.host, lone.port, timeout=30)
+        connection.putrequest("POST", DIALECTS[name].path)
+        connection.putheader("Authorization", f"Bearer {TOKEN}")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(65 * 2**20))
+        connection.endheaders()
+        answer = connection.getresponse()
+        found = answer.status, answer.headers["content-type"], answer.read()
+        connection.close()
+        return found
+
+    check(name, "large", *await asyncio.to_thread(declared))
+
+
+@each
+async def test_a_service_that_is_away(lone: Lone, name: str) -> None:
+    dialect = DIALECTS[name]
+    answer = await lone.http.post(dialect.path, json=dialect.body)
+    answered(name, "away", answer)
+    assert int(answer.headers["retry-after"]) <= 60
+
+
+@each
+@pytest.mark.parametrize("lone", [{"max_requests_per_minute": 1}], indirect=True)
+async def test_one_request_too_many(lone: Lone, name: str) -> None:
+    dialect = DIALECTS[name]
+    answered(name, "away", await lone.http.post(dialect.path, json=dialect.body))
+    answer = await lone.http.post(dialect.path, json=dialect.body)
+    answered(name, "limited", answer)
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
