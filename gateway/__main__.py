@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"can't listen on {settings.api.address}: {error.strerror or error}")
     try:
         uvloop.run(_serve(settings, listener))
-    except (OSError, TokenFileError) as error:
+    except (OSError, SettingsError, TokenFileError) as error:
         return _fail(str(error))
     return 0
 

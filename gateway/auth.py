@@ -3,14 +3,13 @@
 import base64
 import binascii
 import logging
-import time
 
 from gateway.errors import Problem, ProblemError
-from gateway.session_tokens import PREFIX, SessionTokens
 from gateway.settings import Settings
-from gateway.tokens import ANONYMOUS, Principal, Token, TokenStore, digest
-
-__all__ = ["ANONYMOUS", "Authenticator", "Principal", "password", "wrong_credentials"]
+from policy.credentials import Credentials
+from policy.fed_keys import FedKeys, KeysUnknownError
+from policy.principals import ANONYMOUS, Principal
+from policy.token_store import TokenSources
 
 _logger = logging.getLogger(__name__)
 
@@ -19,9 +18,23 @@ class Authenticator:
     """Tells whose a credential is."""
 
     def __init__(self, settings: Settings) -> None:
+        """Reads the files of keys. Raises `TokenFileError` when one is broken."""
+        # Without a service token there is nothing to ask ModelService for its keys with.
+        self.keys = FedKeys() if settings.service_token else None
+        self._credentials = credentials = Credentials(
+            TokenSources(
+                api_tokens=settings.api_tokens,
+                api_key=settings.api.api_key,
+                service_token=settings.service_token,
+                admin_key_file=settings.admin_key_file,
+                token_file=settings.token_file,
+            ),
+            self.keys,
+            settings.auth.jwt.verifier(),
+        )
         self.required = settings.api.require_auth
-        self.tokens = TokenStore(settings)
-        self.sessions = SessionTokens(settings.service_token)
+        self.tokens = credentials.tokens
+        self.sessions = credentials.sessions
         if self.required and self.tokens.empty:
             _logger.error(
                 "No token is configured: every request but /health is answered 401. "
@@ -62,18 +75,22 @@ class Authenticator:
         raise wrong_credentials()
 
     def identify(self, secret: str) -> Principal | None:
-        """Returns whose a token is; None when it is unknown, or over."""
-        if secret.startswith(PREFIX):
-            token = self.sessions.find(secret, self.tokens.of_id)
-        else:
-            token = self.tokens.find(digest(secret))
-        return None if token is None or expired(token) else token.principal
+        """Returns whose a secret is; None when it is unknown, or over.
+
+        Raises:
+            ProblemError: it may be good, and the keys to tell by are not known yet.
+            KeysWantedError: newer keys of an identity provider are to be fetched first.
+        """
+        try:
+            return self._credentials.identify(secret)
+        except KeysUnknownError:
+            raise keys_unknown() from None
 
 
-def expired(token: Token) -> bool:
-    """Tells whether a token's time is over."""
-    end = token.principal.expires_at
-    return end is not None and end <= time.time()
+def keys_unknown() -> ProblemError:
+    """Makes the error for a credential that nobody can tell to be good or wrong yet."""
+    message = "Keys can't be checked yet: who keeps them has not told which there are. Try again."
+    return ProblemError(Problem("UNAVAILABLE", message, retry_after_s=1.0))
 
 
 def wrong_credentials() -> ProblemError:

@@ -8,15 +8,18 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2
+from penstock.access.v1 import key_service_pb2_grpc
 from penstock.embedding.v1 import embedding_service_pb2_grpc
 from penstock.image.v1 import image_service_pb2_grpc
-from penstock.inference.v1 import inference_service_pb2_grpc
+from penstock.inference.v1 import inference_service_pb2_grpc, response_service_pb2_grpc
 from penstock.model.v1 import model_service_pb2_grpc
 from penstock.retrieval.v1 import retrieval_service_pb2_grpc
-from penstock.training.v1 import training_service_pb2_grpc
+from penstock.training.internal.v1 import batch_work_service_pb2_grpc
+from penstock.training.v1 import batch_service_pb2_grpc, training_service_pb2_grpc
 
 from gateway.context import RequestContext
-from gateway.errors import ClientGoneError, ProblemError, from_rpc_error
+from gateway.errors import ClientGoneError, ProblemError, from_rpc_error, in_time
+from gateway.rate_limits import tokens_told
 from gateway.settings import Settings, TlsSettings
 from gateway.steps import StepClient
 
@@ -25,6 +28,12 @@ _CATALOGUE_S = 10.0
 
 _READS = {
     "penstock.model.v1.ModelService": ("ListModels", "GetModel", "GetModelConfig", "GetStatus"),
+    "penstock.inference.v1.ResponseService": (
+        "GetResponse",
+        "ListInputItems",
+        "GetConversation",
+        "BatchGetItems",
+    ),
     "penstock.image.v1.ImageService": (
         "GetProgress",
         "ListSamplers",
@@ -44,6 +53,7 @@ _READS = {
         *("GetFile", "ListFiles"),
         *("GetJob", "ListJobs", "ListEvents", "ListCheckpoints"),
     ),
+    "penstock.training.v1.BatchService": ("GetBatch", "ListBatches"),
 }
 """Reads alone are tried again: nothing is computed or changed twice behind the caller's back."""
 
@@ -112,6 +122,10 @@ class Call(Awaitable[Response], Protocol[Response]):
         """Ends it."""
         ...
 
+    async def trailing_metadata(self) -> Any:
+        """What came behind the answer."""
+        ...
+
 
 HealthCheck = Method[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
 """Asks a service whether it serves."""
@@ -130,7 +144,9 @@ class Clients:
             own["authorization"] = f"Bearer {settings.service_token}"
         inference = self._channels["inference"]
         self.models = model_service_pb2_grpc.ModelServiceStub(self._channels["model"])
+        self.keys = key_service_pb2_grpc.KeyServiceStub(self._channels["model"])
         self.inference = inference_service_pb2_grpc.InferenceServiceStub(inference)
+        self.responses = response_service_pb2_grpc.ResponseServiceStub(inference)
         self.embedding = embedding_service_pb2_grpc.EmbeddingServiceStub(
             self._channels["embedding"]
         )
@@ -138,7 +154,10 @@ class Clients:
         self.retrieval = retrieval_service_pb2_grpc.RetrievalServiceStub(
             self._channels["retrieval"]
         )
-        self.training = training_service_pb2_grpc.TrainingServiceStub(self._channels["training"])
+        training = self._channels["training"]
+        self.training = training_service_pb2_grpc.TrainingServiceStub(training)
+        self.batches = batch_service_pb2_grpc.BatchServiceStub(training)
+        self.batch_work = batch_work_service_pb2_grpc.BatchWorkServiceStub(training)
         self.health = {name: _health(channel) for name, channel in self._channels.items()}
         self.steps = StepClient(inference, own, settings.addresses["inference"])
 
@@ -167,6 +186,7 @@ async def ask(
         ClientGoneError: `gone` was done before the call.
     """
     metadata = grpc.aio.Metadata(*context.metadata().items())  # else grpc.aio makes one, slowly
+    timeout_s = context.within(timeout_s)
     call = method(request, timeout=timeout_s, metadata=metadata)
 
     def leave(_: object) -> None:
@@ -175,9 +195,12 @@ async def ask(
     if gone is not None:
         gone.add_done_callback(leave)
     try:
-        return await call
+        answer = await call
+        context.note_tokens(tokens_told(await call.trailing_metadata()))
+        return answer
     except grpc.aio.AioRpcError as error:
-        raise ProblemError(from_rpc_error(error)) from None
+        context.note_tokens(tokens_told(error.trailing_metadata()))
+        raise ProblemError(in_time(from_rpc_error(error), timeout_s)) from None
     except asyncio.CancelledError:
         if gone is not None and gone.done() and not _cancelling():
             raise ClientGoneError from None

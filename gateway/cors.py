@@ -12,14 +12,19 @@ _ALLOWED = (
     "Content-Type",
     "X-API-Key",
     "X-Request-Id",
+    "X-Request-Timeout",
     "OpenAI-Organization",
     "OpenAI-Project",
     # OpenAI's own client sends it with vector stores.
     "OpenAI-Beta",
 )
+_FAMILIES = ("x-stainless-", "anthropic-")
+"""Headers of SDKs in browsers begin so."""
+
 _EXPOSED = ", ".join(
     (
         "x-request-id",
+        "request-id",
         "retry-after",
         "retry-after-ms",
         "openai-processing-ms",
@@ -31,6 +36,11 @@ _EXPOSED = ", ".join(
         "x-ratelimit-limit",
         "x-ratelimit-remaining",
         "x-ratelimit-reset",
+        *(
+            f"anthropic-ratelimit-{of}-{what}"
+            for of in ("requests", "tokens")
+            for what in ("limit", "remaining", "reset")
+        ),
     )
 ).encode()
 _TRUSTED_S = b"600"
@@ -70,7 +80,7 @@ class Cors:
             {
                 name
                 for name in (item.strip().lower() for item in wanted)
-                if name.startswith("x-stainless-") and name.replace("-", "").isalnum()
+                if name.startswith(_FAMILIES) and name.replace("-", "").isalnum()
             }
         )
         return [

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import grpc
@@ -116,6 +116,8 @@ class Problem:
         retry = KINDS[self.reason].retry
         if self.reason == "MODEL_NOT_READY" and self.retry_after_s is None:
             retry = False  # it failed to load: waiting doesn't help
+        if self.reason == "RATE_LIMITED" and self._hopeless():
+            retry = False
         if retry is not None:
             headers.append((b"x-should-retry", b"true" if retry else b"false"))
         if self.status == 401:
@@ -123,6 +125,13 @@ class Problem:
         if self.allow is not None:
             headers.append((b"allow", self.allow.encode("latin-1")))
         return headers
+
+    def _hopeless(self) -> bool:
+        """Whether no repeat that a client makes by itself gets through a limit: the request asks
+        for more than all of it, or it is a budget that is used up for longer."""
+        asked, allowed = self.metadata.get("requested", ""), self.metadata.get("allowed", "")
+        too_large = asked.isdigit() and allowed.isdigit() and int(asked) > int(allowed)
+        return too_large or (self.retry_after_s or 0) > _LONGEST_WAIT_S
 
 
 class ProblemError(Exception):
@@ -142,6 +151,16 @@ def invalid(
 ) -> ProblemError:
     """Makes the error for a field that is not as it should be."""
     return ProblemError(Problem(reason, message, param=param, code=code))
+
+
+def unsupported(param: str, why: str) -> ProblemError:
+    """Makes the error for a field that can't be honoured."""
+    return invalid(
+        f"Unsupported parameter: '{param}' is not supported here: {why}.",
+        param,
+        "unsupported_parameter",
+        "UNSUPPORTED_PARAMETER",
+    )
 
 
 INTERNAL = Problem("INTERNAL", "internal error")
@@ -186,6 +205,14 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> Problem:
             return from_status(status_pb2.Status.FromString(value))
     reason, message = _foreign(error.code().value[0], error.details() or "")
     return Problem(reason, message)
+
+
+def in_time(problem: Problem, timeout_s: float) -> Problem:
+    """Says of a call that took too long how long that was, where nobody said more."""
+    if problem.reason != "DEADLINE_EXCEEDED" or problem.metadata:
+        return problem
+    message = f"The request took longer than the {timeout_s:.3f} s that it had."
+    return replace(problem, message=message, metadata={"timeout_s": f"{timeout_s:.3f}"})
 
 
 def unavailable(message: str | None = None) -> Problem:

@@ -48,6 +48,8 @@ class Edge:
                     *context.response_headers,
                     *self._cors.headers(origin),
                 ]
+            elif started and not message.get("more_body", False):
+                context.end()
             return send(message)
 
         preflight = self._cors.preflight(scope["method"], context.headers)
@@ -72,6 +74,8 @@ class Edge:
         except Exception:
             _logger.exception("request %s failed", context.request_id)
             problem = INTERNAL
+        finally:
+            context.end()
         if started:
             # Too late for a status: the server closes the connection, and clients see an error.
             raise RuntimeError(f"request {context.request_id} failed after its answer had begun")

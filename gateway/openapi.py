@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import orjson
@@ -22,15 +22,20 @@ class Operation:
     path: str
     summary: str
     answer: Any
-    """Type of the answer: a struct, a list of them, None for `null`, or bytes for a file."""
-    body: type[msgspec.Struct] | None = None
-    """Schema of the request's body, as JSON."""
+    """Type of the answer: a struct, a list of them, None for `null`, or bytes for a file.
+
+    A tuple of types stands for one of them.
+    """
+    body: type[msgspec.Struct] | tuple[type[msgspec.Struct], ...] | None = None
+    """Schema of the request's body, as JSON; or several, of which it has one."""
     form: type[msgspec.Struct] | None = None
     """Schema of the request's body, as `multipart/form-data`."""
     query: type[msgspec.Struct] | None = None
     """Schema of the parameters in its query string."""
     streams: bool = False
-    """Whether the answer may be a stream of server-sent events."""
+    """Whether the answer may be a stream, of server-sent events if nothing else is said."""
+    stream_type: str = "text/event-stream"
+    """What such a stream is."""
     open: bool = False
     """Whether it needs no credential."""
     basic: bool = False
@@ -39,6 +44,8 @@ class Operation:
     """Schema of its errors, where they are not like others."""
     statuses: tuple[int, ...] = (200,)
     """Those with which it answers."""
+    plain_errors: tuple[int, ...] = ()
+    """Statuses of errors that are told in plain text, at least some."""
 
 
 class HealthServices(msgspec.Struct):
@@ -67,8 +74,10 @@ HEALTH = (
 
 def document(operations: Sequence[Operation], error: type[msgspec.Struct]) -> dict[str, Any]:
     """Makes the document; `error` is the schema of errors."""
-    kinds: list[Any] = [error, *(op.answer for op in operations)]
-    kinds += [op.body for op in operations if op.body is not None]
+    kinds: list[Any] = [error]
+    for operation in operations:
+        kinds += _options(operation.answer)
+        kinds += _options(operation.body) if operation.body is not None else ()
     kinds += [op.form for op in operations if op.form is not None]
     kinds += [op.error for op in operations if op.error is not None]
     unique = list(dict.fromkeys(kinds))
@@ -103,9 +112,10 @@ def _operation(
     operation: Operation, error: type[msgspec.Struct], schemas: Mapping[Any, dict[str, Any]]
 ) -> dict[str, Any]:
     kind = "application/octet-stream" if operation.answer is bytes else "application/json"
-    content: dict[str, Any] = {kind: {"schema": schemas[operation.answer]}}
+    content: dict[str, Any] = {kind: {"schema": _one_of(operation.answer, schemas)}}
     if operation.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content[operation.stream_type] = {"schema": {"type": "string"}}
+    wrong = {"application/json": {"schema": schemas[operation.error or error]}}
     name = operation.path.strip("/").replace("/", "_").replace("{", "").replace("}", "")
     described: dict[str, Any] = {
         "operationId": f"{operation.method}_{name}",
@@ -115,14 +125,22 @@ def _operation(
                 str(status): {"description": "The answer.", "content": content}
                 for status in operation.statuses
             },
-            "default": {
-                "description": "What went wrong.",
-                "content": {"application/json": {"schema": schemas[operation.error or error]}},
+            **{
+                str(status): {
+                    "description": "What went wrong.",
+                    "content": wrong | {"text/plain": {"schema": {"type": "string"}}},
+                }
+                for status in operation.plain_errors
             },
+            "default": {"description": "What went wrong.", "content": wrong},
         },
     }
     bodies = {"application/json": operation.body, "multipart/form-data": operation.form}
-    taken = {name: {"schema": schemas[kind]} for name, kind in bodies.items() if kind is not None}
+    taken = {
+        name: {"schema": _one_of(kind, schemas)}
+        for name, kind in bodies.items()
+        if kind is not None
+    }
     if taken:
         described["requestBody"] = {"required": True, "content": taken}
     parameters = [*_path_parameters(operation.path), *_query_parameters(operation.query)]
@@ -133,6 +151,15 @@ def _operation(
     if operation.basic:
         described["security"] = [{"bearer": []}, {"basic": []}]
     return described
+
+
+def _options(kind: Any) -> Sequence[Any]:
+    return cast("tuple[Any, ...]", kind) if isinstance(kind, tuple) else (kind,)
+
+
+def _one_of(kind: Any, schemas: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
+    options = [schemas[option] for option in _options(kind)]
+    return options[0] if len(options) == 1 else {"anyOf": options}
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:

@@ -107,10 +107,10 @@ async def relay(
     send: Send,
     *,
     headers: Iterable[tuple[bytes, bytes]],
-    ping_interval_s: float,
+    ping_interval_s: float | None,
     slow_reader_s: float,
 ) -> None:
-    """Answers with the stream of a call.
+    """Answers with the stream of a call. Without a ping interval it sends no pings.
 
     Raises:
         ProblemError: the call failed before anything was sent.
@@ -140,14 +140,14 @@ async def relay(
 
 
 async def _next_frames(
-    reader: EventReader, renderer: Renderer[Any], ping_interval_s: float
+    reader: EventReader, renderer: Renderer[Any], ping_interval_s: float | None
 ) -> Sequence[bytes]:
     """Waits for something to send. A failure is an event too, the last one."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + ping_interval_s
+    until = None if ping_interval_s is None else loop.time() + ping_interval_s
     while True:
         try:
-            event = await reader.read(max(until - loop.time(), 0))
+            event = await reader.read(None if until is None else max(until - loop.time(), 0))
         except TimeoutError:
             return (PING,)
         except ProblemError as error:

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from gateway.settings_values import SettingsError, coerce, split_address
+from gateway import settings_limits
+from gateway.settings_auth import AuthSettings, JwtSettings
+from gateway.settings_limits import LimitSettings, RedisSettings
+from gateway.settings_values import SettingsError, coerce, from_kubernetes, split_address
 
 _T = TypeVar("_T")
 
@@ -27,8 +30,12 @@ SERVICE_PORTS = {
 }
 """Services and the ports that they have by default."""
 
-SECTIONS = ("api", "auth", "services", "tls", "log", "database", "blobs", "training")
-_FILES = frozenset({"token_file", "certificate", "key", "client_ca"})
+SECTIONS = (
+    *("api", "auth", "services", "tls", "log", "limits", "redis"),
+    *("database", "blobs", "training", "usage"),
+)
+_NESTED = ("PENSTOCK_AUTH_JWT_", "PENSTOCK_AUTH_MTLS")
+_FILES = frozenset({"token_file", "jwks_file", "certificate", "key", "client_ca"})
 _OTHERS = frozenset({"PENSTOCK_API_KEY", "PENSTOCK_API_MODELS"})
 """Variables that look like the edge's and belong to clients and to the catalogue."""
 
@@ -51,20 +58,16 @@ class ApiSettings:
     """Requests that one token may make a minute. 0 is no limit."""
     max_tokens_per_minute: int = 0
     """Tokens that one token may use a minute. 0 is no limit."""
+    request_timeout_s: int = 600
+    """Most time for a request; callers may ask for less."""
     max_upload_bytes: int = 512 * 1024 * 1024
     """Largest file of `POST /v1/files`. It waits on disk, in TMPDIR, until all of it is here."""
+    batch_concurrency: int = 8
+    """Requests of batches that run here at the same time. 0 leaves batches to other edges."""
     cors_enabled: bool = True
     """Answers browsers of other origins."""
     cors_origins: tuple[str, ...] = ("*",)
     """Origins that are answered. `*` is all."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuthSettings:
-    """`[auth]`: where tokens come from, beside `API_TOKENS` and `[api].api_key`."""
-
-    token_file: str = ""
-    """JSON file of hashed tokens. Empty is `<data_dir>/tokens.json`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ class Settings:
     auth: AuthSettings = field(default_factory=AuthSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
     data_dir: Path = Path(".penstock")
     """Folder of keys and tokens."""
     addresses: Mapping[str, str] = field(
@@ -112,7 +117,7 @@ class Settings:
     max_body_bytes: int = 64 * 1024 * 1024
     """Largest request body."""
     request_timeout_s: float = 600.0
-    """Deadline of a generation."""
+    """Most time for a request, from `[api]`."""
     drain_s: int = 30
     """Time that running requests get to finish after SIGTERM."""
     ping_interval_s: float = 15.0
@@ -161,9 +166,11 @@ def load(
     given_dir = services.get("data_dir", "")
     settings = Settings(
         api=_section(ApiSettings, "api", api, env, base),
-        auth=_section(AuthSettings, "auth", _table(document, "auth"), env, base),
+        auth=_auth(document, env, base),
         tls=_section(TlsSettings, "tls", _table(document, "tls"), env, base),
         log=_section(LogSettings, "log", _table(document, "log"), env, base),
+        limits=_section(LimitSettings, "limits", _table(document, "limits"), env, base),
+        redis=_section(RedisSettings, "redis", _table(document, "redis"), env, base),
         data_dir=data_dir or _data_dir(env, given_dir, base),
         api_tokens=tuple(t.strip() for t in env.get("API_TOKENS", "").split(",") if t.strip()),
         service_token=env.get("PENSTOCK_SERVICE_TOKEN", ""),
@@ -173,6 +180,7 @@ def load(
         settings,
         addresses=addresses,
         expected_services=frozenset({"model", "inference"}) | explicit,
+        request_timeout_s=float(settings.api.request_timeout_s),
     )
     if port is not None:
         host, _ = settings.host_port
@@ -234,24 +242,24 @@ def _section(
     for key in fields.keys() & _FILES & values.keys():
         if values[key]:
             values[key] = str(base / Path(str(values[key])).expanduser())
-    prefix = f"PENSTOCK_{name.upper()}_"
+    prefix = f"PENSTOCK_{name.upper().replace('.', '_')}_"
     named = {f"{prefix}{key.upper()}": key for key in fields}
     given = {
         key: env[key]
         for key in env
-        if key.startswith(prefix) and key not in _OTHERS and not _from_kubernetes(key, env)
+        if key.startswith(prefix) and key not in _OTHERS and not from_kubernetes(key, env)
     }
     _known(given, tuple(named), "environment variable")
     values |= {named[key]: value for key, value in given.items()}
     return kind(**{k: coerce(v, fields[k].type, f"{name}.{k}") for k, v in values.items()})
 
 
-def _from_kubernetes(variable: str, env: Mapping[str, str]) -> bool:
-    """Tells whether Kubernetes made a variable, as it does for each of its Services."""
-    prefix, found, _ = variable.partition("_SERVICE_")
-    if not found:
-        prefix, found, _ = variable.partition("_PORT")
-    return bool(found) and f"{prefix}_SERVICE_HOST" in env and f"{prefix}_SERVICE_PORT" in env
+def _auth(document: Mapping[str, Any], env: Mapping[str, str], base: Path) -> AuthSettings:
+    table = _table(document, "auth")
+    jwt = _section(JwtSettings, "auth.jwt", _table(table, "jwt"), env, base)
+    auth = {name: table[name] for name in table if name not in ("jwt", "mtls")}
+    own = {name: env[name] for name in env if not name.startswith(_NESTED)}
+    return dataclasses.replace(_section(AuthSettings, "auth", auth, own, base), jwt=jwt)
 
 
 def _addresses(
@@ -274,12 +282,13 @@ def _addresses(
 
 def _check(settings: Settings) -> None:
     _ = settings.host_port
-    if settings.api.max_requests_per_minute < 0:
-        raise SettingsError("api.max_requests_per_minute must not be negative")
-    if settings.api.max_upload_bytes < 1:
-        raise SettingsError("api.max_upload_bytes must be at least 1")
-    if settings.api.max_tokens_per_minute:  # a limit that isn't kept is worse than none
-        raise SettingsError("api.max_tokens_per_minute: tokens can't be limited yet; leave it 0")
+    for key in ("max_requests_per_minute", "max_tokens_per_minute", "batch_concurrency"):
+        if getattr(settings.api, key) < 0:
+            raise SettingsError(f"api.{key} must not be negative")
+    for key in ("max_upload_bytes", "request_timeout_s"):
+        if getattr(settings.api, key) < 1:
+            raise SettingsError(f"api.{key} must be at least 1")
+    settings_limits.check(settings.limits, settings.redis)
     if settings.log.level not in ("debug", "info", "warning", "error"):
         raise SettingsError(
             f"log.level must be debug, info, warning or error, not {settings.log.level}"

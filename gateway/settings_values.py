@@ -1,6 +1,8 @@
 """Values of settings: from TOML they are typed already, from the environment they are text."""
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -17,6 +19,8 @@ def coerce(value: object, kind: Any, name: str) -> object:
         return _boolean(value, name)
     if kind is int:
         return _integer(value, name)
+    if kind is float:
+        return _number(value, name)
     if kind is str:
         if not isinstance(value, str):
             raise SettingsError(f"{name} must be text, not {value!r}")
@@ -50,6 +54,17 @@ def _integer(value: object, name: str) -> int:
         raise SettingsError(f"{name} must be a whole number, not {value!r}") from None
 
 
+def _number(value: object, name: str) -> float:
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if math.isfinite(number):
+            return number
+    raise SettingsError(f"{name} must be a number, not {value!r}")
+
+
 def _texts(value: object, name: str) -> tuple[str, ...]:
     if isinstance(value, str):
         text = value.strip()
@@ -62,3 +77,11 @@ def _texts(value: object, name: str) -> tuple[str, ...]:
     if len(texts) != len(items):
         raise SettingsError(f"{name} must be a list of texts, not {value!r}")
     return tuple(text for text in texts if text)
+
+
+def from_kubernetes(variable: str, env: Mapping[str, str]) -> bool:
+    """Tells whether Kubernetes made a variable, as it does for each of its Services."""
+    prefix, found, _ = variable.partition("_SERVICE_")
+    if not found:
+        prefix, found, _ = variable.partition("_PORT")
+    return bool(found) and f"{prefix}_SERVICE_HOST" in env and f"{prefix}_SERVICE_PORT" in env

@@ -18,11 +18,12 @@ from penstock.inference.internal.v1 import step_service_pb2
 from penstock.inference.v1 import inference_service_pb2 as inference_pb2
 
 from gateway.errors import Problem, ProblemError, unavailable
+from gateway.step_calls import CREDIT, StepCall, Update
+from policy.limits_port import Allowance
 
 _logger = logging.getLogger(__name__)
 
 _METHOD = "/penstock.inference.internal.v1.StepService/StepStream"
-_CREDIT = 256
 _MOST_STREAMS = 8192
 _MOST_BYTES = 65 * 1024 * 1024 - 4096
 """A message over the channel's limit would break the stream for every other request too."""
@@ -32,76 +33,11 @@ _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _SETTLED_S = 5.0
 _DEADLINE_SLACK_S = 5.0
+_WHOLE_SLACK_S = 1.0
 
-Update = step_service_pb2.StepUpdate
-Sink = Callable[[str, Update], None]
-"""Takes an update and the name of its kind, on the reader's stack: must not raise or block."""
+__all__ = ["StepCall", "StepClient", "TextRequest", "Update"]
 
 TextRequest = inference_pb2.ChatRequest | inference_pb2.CompleteRequest
-
-
-class StepCall:
-    """One request on the step stream.
-
-    Updates go to the `sink` when one is set, else into `buffer`, which credit keeps bounded.
-    """
-
-    __slots__ = ("_client", "_ended", "_owed", "_timer", "_waiter", "buffer", "sink", "stream_id")
-
-    def __init__(self, client: "StepClient", stream_id: int, timer: asyncio.TimerHandle) -> None:
-        self._client = client
-        self._timer = timer
-        self._ended = False
-        self._owed = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self.buffer: deque[tuple[str, Update]] = deque()
-        self.sink: Sink | None = None
-        self.stream_id = stream_id
-
-    def deliver(self, kind: str, update: Update) -> None:
-        """Takes an update from the reader."""
-        if self.sink is not None:
-            self.sink(kind, update)
-        else:
-            self.buffer.append((kind, update))
-            self.wake()
-
-    def consumed(self) -> None:
-        """Says that the client has one more update; grants anew when enough were taken."""
-        self._owed += 1
-        if self._owed >= _CREDIT // 2 and not self._ended:
-            self._client.grant(self.stream_id, self._owed)
-            self._owed = 0
-
-    async def wait(self, timeout_s: float | None = None) -> None:
-        """Waits until `wake` is called or the time is up."""
-        loop = asyncio.get_running_loop()
-        waiter = self._waiter = loop.create_future()
-        timer = None if timeout_s is None else loop.call_later(timeout_s, self.wake)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-            if timer is not None:
-                timer.cancel()
-
-    def wake(self) -> None:
-        """Ends a `wait`."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def end(self) -> None:
-        """Marks that nothing more comes."""
-        self._ended = True
-        self._timer.cancel()
-
-    def cancel(self) -> None:
-        """Ends the request, if it still runs. Nothing more is delivered."""
-        self.sink = None
-        self.buffer.clear()
-        if not self._ended:
-            self.end()
-            self._client.cancel(self.stream_id)
 
 
 class StepClient:
@@ -148,8 +84,10 @@ class StepClient:
         timeout_s: float,
         *,
         whole: bool = False,
+        note: Callable[[Allowance], None] | None = None,
     ) -> StepCall:
-        """Starts a request; the answer to a `whole` one comes at once.
+        """Starts a request; the answer to a `whole` one comes at once. `note` is told what the
+        caller may still use of its tokens, before the first update is there.
 
         Raises:
             ProblemError: too many run already, or the request is too large for a message.
@@ -162,7 +100,7 @@ class StepClient:
         start = word.start
         start.metadata.update(metadata)
         start.timeout_ms = max(1, round(timeout_s * 1000))
-        start.credit = _CREDIT
+        start.credit = CREDIT
         start.whole = whole
         if isinstance(request, inference_pb2.ChatRequest):
             start.chat.CopyFrom(request)
@@ -173,9 +111,9 @@ class StepClient:
             raise ProblemError(Problem("MESSAGE_TOO_LARGE", "The request is too large."))
         self._last_id = stream_id
         # The service ends streams in time by itself, and says more of why.
-        wait_s = timeout_s if whole else timeout_s + _DEADLINE_SLACK_S
+        wait_s = timeout_s + (_WHOLE_SLACK_S if whole else _DEADLINE_SLACK_S)
         timer = asyncio.get_running_loop().call_later(wait_s, self._expire, stream_id)
-        call = self._calls[stream_id] = StepCall(self, stream_id, timer)
+        call = self._calls[stream_id] = StepCall(self, stream_id, timer, note)
         self._put(data)
         self._wanted.set()
         return call
@@ -231,9 +169,12 @@ class StepClient:
                     receiver = calls.get(update.stream_id)
                     if receiver is not None:
                         kind = update.WhichOneof("update") or ""
-                        if kind != "text" and _is_last(kind, update):
-                            del calls[update.stream_id]
-                            receiver.end()
+                        if kind != "text":
+                            if receiver.note is not None and update.HasField("tokens"):
+                                receiver.note(_allowance(update.tokens))
+                            if _is_last(kind, update):
+                                del calls[update.stream_id]
+                                receiver.end()
                         receiver.deliver(kind, update)
             return "closed by the server"
         except grpc.aio.AioRpcError as error:
@@ -282,6 +223,10 @@ def _fail(call: StepCall, code: grpc.StatusCode) -> None:
     call.end()
     status = status_pb2.Status(code=code.value[0], message=unavailable().message)
     call.deliver("error", Update(stream_id=call.stream_id, error=status))
+
+
+def _allowance(told: step_service_pb2.TokenAllowance) -> Allowance:
+    return Allowance(told.limit, told.remaining, told.reset_ms / 1000)
 
 
 def _is_last(kind: str, update: Update) -> bool:

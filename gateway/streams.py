@@ -5,7 +5,7 @@ An update is rendered and sent on the stack of the step reader. Only when the so
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from starlette.types import Message, Receive, Send
@@ -14,7 +14,10 @@ from gateway.bodies import disconnected
 from gateway.errors import ClientGoneError, Problem, ProblemError, from_status, unavailable
 from gateway.inline import Steps, resumed, steps_of
 from gateway.sse import HEADERS, PING
-from gateway.steps import StepCall, Update
+from gateway.step_calls import StepCall, Update
+
+Closing = Callable[[], Awaitable[Sequence[bytes]]]
+"""Makes the last frames of a stream, of what the renderer knows when it has finished."""
 
 
 class Renderer(Protocol):
@@ -23,8 +26,8 @@ class Renderer(Protocol):
     finished: bool
     """Whether the last frame was made."""
 
-    def text(self, text: str) -> bytes:
-        """Makes the frame of text added to choice 0."""
+    def text(self, text: str) -> bytes | None:
+        """Makes the frame of text added to choice 0; None leaves an update of text to `feed`."""
         ...
 
     def feed(self, update: Update) -> Sequence[bytes]:
@@ -42,10 +45,16 @@ async def stream(
     receive: Receive,
     send: Send,
     *,
-    ping_interval_s: float,
+    ping_interval_s: float | None,
     slow_reader_s: float,
+    headers: Iterable[tuple[bytes, bytes]] = HEADERS,
+    ping: bytes = PING,
+    closing: Closing | None = None,
 ) -> None:
     """Answers with the stream of a call. The status is decided by the call's first update.
+
+    A stream without a ping interval says nothing while there is nothing to say. `closing` makes the
+    last frames, behind those of the renderer.
 
     Raises:
         ProblemError: the call failed before anything was sent.
@@ -62,8 +71,8 @@ async def stream(
         kind, update = call.buffer[0]
         if kind == "error":
             raise ProblemError(from_status(update.error))
-        driver = _Driver(call, renderer, send, gone, ping_interval_s, slow_reader_s)
-        await driver.run()
+        driver = _Driver(call, renderer, send, gone, ping_interval_s, slow_reader_s, ping)
+        await driver.run(headers, closing)
     finally:
         gone.cancel()
         call.cancel()
@@ -78,8 +87,9 @@ class _Driver:
         renderer: Renderer,
         send: Send,
         gone: asyncio.Task[None],
-        ping_interval_s: float,
+        ping_interval_s: float | None,
         slow_reader_s: float,
+        ping: bytes,
     ) -> None:
         self._call = call
         self._renderer = renderer
@@ -87,17 +97,21 @@ class _Driver:
         self._gone = gone
         self._ping_interval_s = ping_interval_s
         self._slow_reader_s = slow_reader_s
+        self._ping = ping
         self._loop = asyncio.get_running_loop()
         self._last_sent = self._loop.time()
         self._ended = False
         self._broken: Exception | None = None
         self._suspended: tuple[Steps, Any, Sequence[bytes]] | None = None
 
-    async def run(self) -> None:
+    async def run(self, headers: Iterable[tuple[bytes, bytes]], closing: Closing | None) -> None:
         """Sends until the stream has ended or the client has left."""
         try:
-            await self._send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
+            await self._send({"type": "http.response.start", "status": 200, "headers": [*headers]})
             await self._relay()
+            if closing is not None:
+                for data in await closing():
+                    await self._slowly(_body(data))
         except asyncio.CancelledError:
             self._say_farewell()
             raise
@@ -119,17 +133,28 @@ class _Driver:
             if self._gone.done():
                 raise ClientGoneError
             call.sink = self._take
-            await call.wait(max(self._last_sent + self._ping_interval_s - self._loop.time(), 0.001))
+            await call.wait(self._until_ping())
             call.sink = None
             if self._broken is not None:
                 raise self._broken
-            idle = self._loop.time() - self._last_sent >= self._ping_interval_s
-            if idle and self._suspended is None and not call.buffer and not self._ended:
-                await self._slowly(_body(PING))
+            if self._suspended is None and not call.buffer and not self._ended:
+                await self._ping_if_due()
+
+    def _until_ping(self) -> float | None:
+        if self._ping_interval_s is None:
+            return None
+        return max(self._last_sent + self._ping_interval_s - self._loop.time(), 0.001)
+
+    async def _ping_if_due(self) -> None:
+        interval_s = self._ping_interval_s
+        if interval_s is not None and self._loop.time() - self._last_sent >= interval_s:
+            await self._slowly(_body(self._ping))
 
     def _render(self, kind: str, update: Update) -> Sequence[bytes]:
         if kind == "text":
-            return (self._renderer.text(update.text),)
+            frame = self._renderer.text(update.text)
+            if frame is not None:
+                return (frame,)
         if kind == "error":
             self._ended = True
             return (self._renderer.fail(from_status(update.error)),)
@@ -140,8 +165,9 @@ class _Driver:
     def _take(self, kind: str, update: Update) -> None:
         """Renders and sends on the reader's stack, as far as the socket takes it."""
         try:
-            if kind == "text":  # nearly every update: it needs no list of frames
-                sent = self._send_inline(self._renderer.text(update.text), ())
+            text = self._renderer.text(update.text) if kind == "text" else None
+            if text is not None:  # nearly every update: it needs no list of frames
+                sent = self._send_inline(text, ())
             else:
                 frames = self._render(kind, update)
                 sent = all(self._send_inline(f, frames[n:]) for n, f in enumerate(frames, start=1))

@@ -21,7 +21,7 @@ def vector_list(
     response: embedding_service_pb2.EmbedResponse, model: str, *, base64: bool = False
 ) -> Iterator[bytes]:
     """Renders vectors in pieces of the body. `model` is what was asked for."""
-    render = _base64 if base64 else _numbers
+    render = _base64 if base64 else _vector
     pieces = [b'{"object":"list","data":[']
     size = 0
     opening = b'{"object":"embedding","index":%d,"embedding":'
@@ -54,7 +54,11 @@ def _base64(values: bytes) -> tuple[bytes, bytes, bytes]:
     return b'"', binascii.b2a_base64(values, newline=False), b'"'
 
 
-def _numbers(values: bytes) -> tuple[bytes]:
-    """The shortest digits that are read as the same float32 again."""
+def _vector(values: bytes) -> tuple[bytes]:
+    return (numbers(values),)
+
+
+def numbers(values: bytes) -> bytes:
+    """Renders a vector: the shortest digits that are read as the same float32 again."""
     vector = np.frombuffer(values, np.dtype("<f4"))
-    return (orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY),)
+    return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY)

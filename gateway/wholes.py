@@ -3,7 +3,7 @@
 import asyncio
 
 from gateway.errors import ClientGoneError, Problem, ProblemError, from_status
-from gateway.steps import StepCall
+from gateway.step_calls import StepCall
 
 _MOST_BYTES = 65 * 1024 * 1024
 """Largest answer: as large as a message of the unary RPCs may be."""

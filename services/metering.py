@@ -1,11 +1,13 @@
 """The port of metering: a request is admitted within its principal's limits, and what it used is
 settled when it ends, also where it was cut short."""
 
+from asyncio import CancelledError
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from policy.principals import Principal
+from services.errors import Cancelled, DeadlineExceeded
 
 
 class Outcome(StrEnum):
@@ -76,6 +78,10 @@ class Metered(Protocol):
         crash of this process can lose it."""
         ...
 
+    def withdraw(self) -> None:
+        """Tells that the request was turned away before it began: nothing is kept of it."""
+        ...
+
 
 class Meter(Protocol):
     """Admits requests and keeps account of them."""
@@ -83,3 +89,41 @@ class Meter(Protocol):
     async def admit(self, work: Work) -> Metered:
         """Reserves what the work may use. Raises `RateLimited`."""
         ...
+
+
+class Unmetered:
+    """Admits everything and keeps account of nothing."""
+
+    async def admit(self, work: Work) -> Metered:
+        """Reserves nothing."""
+        return FREE
+
+
+class _Free:
+    allowance: TokenAllowance | None = None
+
+    def settle(self, used: Used) -> None:
+        """Keeps nothing."""
+
+    def withdraw(self) -> None:
+        """Keeps nothing."""
+
+
+FREE: Metered = _Free()
+"""A request of which no account is kept."""
+
+
+def outcome_of(error: BaseException | None, *, is_late: bool = False) -> Outcome:
+    """Tells what became of a request that ended with an exception, or without one.
+
+    One that is cancelled while it `is_late` was cancelled because its deadline passed.
+    """
+    match error:
+        case None:
+            return Outcome.OK
+        case DeadlineExceeded():
+            return Outcome.DEADLINE_EXCEEDED
+        case CancelledError() | GeneratorExit() | Cancelled():
+            return Outcome.DEADLINE_EXCEEDED if is_late else Outcome.CANCELLED
+        case _:
+            return Outcome.FAILED

@@ -26,8 +26,10 @@ from services.settings_sections import (
     EmbeddingSettings,
     ImageSettings,
     InferenceSettings,
+    LimitSettings,
     LogSettings,
     ModelSettings,
+    RedisSettings,
     RetrievalSettings,
     ServiceName,
     ServiceSettings,
@@ -35,6 +37,7 @@ from services.settings_sections import (
     Settings,
     TlsSettings,
     TrainingSettings,
+    UsageSettings,
 )
 from services.settings_training import DatasetSettings, TrainerSettings
 from services.settings_values import SettingsError
@@ -49,8 +52,10 @@ __all__ = [
     "EmbeddingSettings",
     "ImageSettings",
     "InferenceSettings",
+    "LimitSettings",
     "LogSettings",
     "ModelSettings",
+    "RedisSettings",
     "RetrievalSettings",
     "ServiceName",
     "ServiceSettings",
@@ -60,6 +65,7 @@ __all__ = [
     "TlsSettings",
     "TrainerSettings",
     "TrainingSettings",
+    "UsageSettings",
     "from_command_line",
     "load",
 ]

@@ -1,11 +1,13 @@
 """Sections of the settings: frozen dataclasses, a docstring under each field. Those of the services
-stand in `services.settings_services`, those of training jobs in `services.settings_training`."""
+stand in `services.settings_services`, those of training jobs in `services.settings_training`, those
+of callers in `services.settings_auth`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from services.settings_auth import AuthSettings
 from services.settings_loader import key
 from services.settings_services import (
     CatalogueSettings,
@@ -28,7 +30,7 @@ class ModelSettings:
 
     path: Path
     """Folder of the weights."""
-    type: Literal["chat", "completion", "embedding", "rerank", "image"] = "chat"
+    type: Literal["chat", "completion", "embedding", "rerank", "image", "tensor"] = "chat"
     """What the model does."""
     context_length: int | None = key(None, minimum=1)
     """Most tokens of prompt and output. Default: what the model's own configuration says."""
@@ -56,10 +58,14 @@ class ApiSettings:
     max_requests_per_minute: int = key(0, minimum=0)
     """Most requests a minute for each key. 0: as many as it likes."""
     max_tokens_per_minute: int = key(0, minimum=0)
-    """Most tokens a minute for each key. 0: as many as it likes. Not available yet: leave it 0."""
+    """Most tokens a minute for each key, prompt and output together. 0: as many as it likes."""
+    request_timeout_s: int = key(600, minimum=1)
+    """Most time for a request. Callers may ask for less, by the header `X-Request-Timeout`."""
     max_upload_bytes: int = key(512 * 1024 * 1024, minimum=1)
     """Largest file that the edge takes for `/v1/files`. It waits in TMPDIR until all of it is
     here. The training service has a limit of its own."""
+    batch_concurrency: int = key(8, minimum=0)
+    """Requests of batches that this edge runs at the same time. 0: it leaves batches to others."""
     cors_enabled: bool = True
     """Whether browsers of other origins may call."""
     cors_origins: tuple[str, ...] = ("*",)
@@ -67,19 +73,6 @@ class ApiSettings:
     models: Mapping[str, ModelSettings] = field(default_factory=dict[str, ModelSettings])
     """Models to serve, by ID. Default: the starter that comes with the repository. As a variable:
     JSON."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuthSettings:
-    """`[auth]`: who may call."""
-
-    token_file: Path = Path()
-    """Tokens as SHA-256 with roles. Default: `<data_dir>/tokens.json`."""
-    api_tokens: tuple[str, ...] = key((), secret=True, env="API_TOKENS", env_only=True)
-    """Keys of users. Only as the variable `API_TOKENS`."""
-    service_token: str = key("", secret=True, env="PENSTOCK_SERVICE_TOKEN", env_only=True)
-    """Token of calls between services; each needs the same one. Only as
-    `PENSTOCK_SERVICE_TOKEN`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +158,44 @@ class BlobSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsageSettings:
+    """`[usage]`: the account of what requests used."""
+
+    retention_days: int = key(0, minimum=0)
+    """How long records are kept in the ledger. 0: for ever."""
+    journal_bytes: int = key(256 * 1024 * 1024, minimum=0)
+    """Most room for records that wait in `<data_dir>/usage` until the ledger has them. 0: any."""
+    when_full: Literal["serve", "refuse"] = "serve"
+    """What becomes of requests when that room is used up. `serve`: they are served, and their
+    records go to the log. `refuse`: they are turned away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitSettings:
+    """`[limits]`: more limits of who has none of its own, beside those of `[api]`."""
+
+    concurrent_requests: int = key(0, minimum=0)
+    """Most requests of each key that run or wait at once. 0: as many as it likes."""
+    tokens_per_day: int = key(0, minimum=0)
+    """Most tokens a day (UTC) for each key. 0: as many as it likes."""
+    tokens_per_month: int = key(0, minimum=0)
+    """Most tokens a calendar month (UTC) for each key. 0: as many as it likes."""
+    when_unavailable: Literal["closed", "closed_for_tokens", "open"] = "closed_for_tokens"
+    """What happens while limits can't be checked. `closed`: requests that have one are turned away.
+    `closed_for_tokens`: those with a limit of tokens, which cost money. `open`: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisSettings:
+    """`[redis]`: where limits are counted for all processes together."""
+
+    url: str = key("", secret=True)
+    """`redis://`, `rediss://` or `unix://`. Empty: each process counts for itself."""
+    timeout_s: float = key(2.0, minimum=0.01)
+    """How long it is waited for."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything."""
 
@@ -184,3 +215,9 @@ class Settings:
     """`[blobs]`."""
     training: TrainerSettings = field(default_factory=TrainerSettings)
     """`[training]`."""
+    usage: UsageSettings = field(default_factory=UsageSettings)
+    """`[usage]`."""
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    """`[limits]`."""
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    """`[redis]`."""

@@ -72,6 +72,14 @@ class InferenceSettings(ServiceSettings):
     knows, transformers' for others. `transformers`: that for all."""
     slow_reader_timeout_s: float = key(30.0, minimum=0.0)
     """How long a stream may wait for its reader before it is ended."""
+    response_days: float = key(30.0, minimum=0.001)
+    """How long stored responses are kept."""
+    max_conversation_responses: int = key(1000, minimum=1)
+    """Responses after which a conversation by `previous_response_id` can't be continued."""
+    max_conversation_bytes: int = key(32 * 1024 * 1024, minimum=1, maximum=56 * 1024 * 1024)
+    """Bytes of what was said after which it can't."""
+    sweep_interval_s: float = key(60.0, minimum=1.0)
+    """Time between sweeps for stored responses that have expired."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,3 +202,10 @@ class TrainingSettings(ServiceSettings):
     """How long a download may wait for its reader before it is ended."""
     sweep_interval_s: float = key(60.0, minimum=0.1)
     """Time between sweeps for expired files, and for what broken uploads left behind."""
+    max_batch_lines: int = key(50_000, minimum=1)
+    """Most requests of a batch."""
+    max_batch_bytes: int = key(200 * 1024 * 1024, minimum=1)
+    """Most bytes of a batch's file."""
+    max_batches: int = key(1000, minimum=1)
+    """Most batches that have not ended, of all callers. Beyond that they are turned away at
+    once."""

@@ -12,14 +12,15 @@ from benchmarks.edge.events import MODEL
 from benchmarks.edge.pacing import TOKENS_PER_SECOND
 from benchmarks.edge.requests import ENDLESS, KEY
 from benchmarks.processes import raise_file_limit
+from policy.token_store import TokenSources
 from services.inference.engine import ModelSpec
 from services.inference.engines.echo_engine import EchoLoader, EchoSettings
 from services.inference.generation import Generator
 from services.inference.registry import Registry, ServedModel
 from services.inference.servicer import InferenceServicer
 from services.inference.step_servicer import StepServicer, add_step_service
+from services.rpc.authentication import CallAuthenticator
 from services.rpc.server import Registration, ServerSettings, serve
-from services.rpc.tokens import TokenSources, TokenStore
 from services.serving.models import Known, ModelKind, ModelSettings
 
 _SETTINGS = EchoSettings(
@@ -40,7 +41,7 @@ async def main() -> None:
     )
     registry.know([Known(MODEL, ModelKind.CHAT)])
     generator = Generator(registry)
-    authenticator = TokenStore(TokenSources(api_tokens=(KEY,)))
+    authenticator = CallAuthenticator(TokenSources(api_tokens=(KEY,)))
     try:
         await serve(
             "inference",

@@ -22,6 +22,9 @@ class Refusal(NamedTuple):
 class Dialect(Protocol):
     """One foreign REST shape."""
 
+    name: str
+    """What services know it by, in the account of what requests used: lower-case letters."""
+
     def owns(self, path: str) -> bool:
         """Tells whether a path belongs to it."""
         ...

@@ -68,7 +68,7 @@ def upload(
     """Upload a file. What is kept is checked against what was sent."""
     header = training_service_pb2.FileHeader(filename=name or path.name, purpose=PURPOSES[purpose])
     if expires is not None:
-        header.time_to_live.seconds = _seconds(expires)
+        header.time_to_live.seconds = span_seconds(expires, "--expires")
     made = send(session, path, header)
     if session.output.as_json:
         session.output.data(to_dict(made))
@@ -194,6 +194,14 @@ def file_id(file: file_pb2.File) -> str:
     return file.name.removeprefix("files/")
 
 
+def span_seconds(span: str, option: str) -> int:
+    """Reads a span such as `12h` or `30d`. Raises `UsageFailure`."""
+    match = _SPAN.fullmatch(span.strip().lower())
+    if match is None:
+        raise UsageFailure(f"{option} {span} is no span.", hint="Say 12h or 30d, for example.")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
 def file_rows(found: Iterable[file_pb2.File]) -> Iterator[tuple[str | Text, ...]]:
     """Returns one row per file."""
     for file in found:
@@ -220,13 +228,6 @@ def file_facts(file: file_pb2.File) -> dict[str, str | Text]:
         "owner": printable(file.owner),
         "sha256": file.sha256,
     }
-
-
-def _seconds(span: str) -> int:
-    match = _SPAN.fullmatch(span.strip().lower())
-    if match is None:
-        raise UsageFailure(f"--expires {span} is no span.", hint="Say 12h or 30d, for example.")
-    return int(match[1]) * _SECONDS[match[2]]
 
 
 async def _list(

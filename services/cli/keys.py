@@ -1,28 +1,37 @@
-"""`penstock keys`: tokens that callers identify themselves with."""
-
-import re
-from datetime import UTC, datetime, timedelta
+"""`penstock keys`: keys that callers identify themselves with."""
 
 import click
-from rich.text import Text
 
+from policy.principals import Role
+from policy.token_entries import LIMITS, TokenEntry
 from services.cli.failures import Failure, UsageFailure
+from services.cli.key_options import (
+    ROLES,
+    checked_gel_user,
+    checked_models,
+    checked_tenants,
+    end_of,
+    file_option,
+    given_limits,
+    limit_options,
+    model_option,
+    tenant_option,
+)
+from services.cli.key_places import DatabasePlace, FilePlace, Place, find_place
+from services.cli.key_view import key_dict, show_key, show_keys
 from services.cli.output import printable
 from services.cli.session import Session, client_command
-from services.rpc.keys import TokenEntry, TokenFile, TokenFileError
-from services.rpc.roles import DEFAULT_TENANT, Role, is_tenant
-from services.rpc.scram import is_gel_user
 
-ROLES = [role.value for role in Role if role is not Role.SERVICE]
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_NEVER = "never"
 
 
 @click.group()
 def keys() -> None:
-    """Create, list and revoke API keys.
+    """Create, list, change and revoke API keys.
 
-    Keys lie, as hashes, in the token file of the data directory; running servers notice a
-    change by themselves.
+    Keys are kept, as hashes, in the database of the platform that runs. Where none runs, they are
+    written to the token file of the data directory. Either way, running servers notice a change
+    within a second.
     """
 
 
@@ -37,160 +46,183 @@ def keys() -> None:
     show_default=True,
     help="What the key may do; may be given again.",
 )
+@model_option
+@limit_options
 @click.option("--expires", metavar="SPAN", help="Ends after a span such as 12h, 30d or 8w.")
-@click.option(
-    "--tenant",
-    "tenants",
-    metavar="NAME",
-    multiple=True,
-    help="Tenant whose collections the key reaches, instead of 'default'; may be given again. "
-    "'*' is every tenant.",
-)
+@tenant_option
 @click.option(
     "--gel-user",
     metavar="NAME",
     help="User name that Gel's clients give, with the key as their password.",
 )
+@file_option
 @client_command
 def create(
     session: Session,
     name: str,
     roles: tuple[str, ...],
+    models: tuple[str, ...],
     expires: str | None,
     tenants: tuple[str, ...],
     gel_user: str | None,
+    file: bool,
+    **limits: int | str | None,
 ) -> None:
     """Make a key. It is shown once and kept nowhere."""
-    expires_at = datetime.now(UTC) + parse_span(expires) if expires else None
-    for tenant in tenants:
-        if not is_tenant(tenant):
-            raise UsageFailure(
-                f"{tenant!r} can't be the name of a tenant.",
-                hint="Take up to 128 printable characters, and no slash.",
-                field="tenant",
-            )
-    if gel_user is not None and not is_gel_user(gel_user):
-        raise UsageFailure(
-            f"{gel_user!r} can't be the name of a user of Gel.",
-            hint="Take up to 64 letters, digits and the characters _ . @ + -",
-            field="gel-user",
-        )
-    try:
-        entry, token = _file(session).create(
-            name,
-            [Role(role) for role in roles],
-            expires_at=expires_at,
-            tenants=tenants,
-            gel_user=gel_user or "",
-        )
-    except (OSError, TokenFileError) as error:
-        raise _unusable(session, error) from error
-    if session.output.as_json:
-        session.output.data({**_to_dict(entry), "key": token})
-        return
-    session.output.facts(
-        {
-            "key": Text(token, style="bold"),
-            "id": entry.id,
-            "name": printable(entry.name),
-            "roles": ", ".join(entry.roles),
-            "tenants": _tenants(entry),
-            "gel user": printable(entry.gel_user),
-            "expires": entry.expires_at,
-        }
+    draft = TokenEntry(
+        id="",
+        sha256="",
+        name=name,
+        roles=tuple(dict.fromkeys(Role(role) for role in roles)),
+        created_at="",
+        expires_at=end_of(expires) if expires else "",
+        tenants=checked_tenants(tenants),
+        gel_user=checked_gel_user(gel_user),
+        allowed_models=checked_models(models),
+        limits=given_limits(limits),
     )
+    place = find_place(session, file=file)
+    entry, secret = place.create(draft)
+    if session.output.as_json:
+        session.output.data({**key_dict(entry, place.kept), "key": secret})
+        return
+    show_key(session.output, entry, place.kept, secret)
+    _say_where(session, place)
     session.output.note("Keep the key now: it is not shown again.", "yellow")
 
 
 @keys.command("list")
+@file_option
 @client_command
-def list_(session: Session) -> None:
-    """List all keys of the token file, without the keys themselves."""
-    try:
-        entries = _file(session).list()
-    except (OSError, TokenFileError) as error:
-        raise _unusable(session, error) from error
+def list_(session: Session, file: bool) -> None:
+    """List all keys, of the database and of the token file, without the keys themselves."""
+    place = find_place(session, file=file)
+    found = [(entry, place.kept) for entry in place.list()]
+    if not isinstance(place, FilePlace):
+        beside = FilePlace(session)
+        found += [(entry, beside.kept) for entry in beside.list()]
     if session.output.as_json:
-        session.output.data([_to_dict(entry) for entry in entries])
-    elif entries:
-        session.output.table(
-            ("id", "name", "roles", "tenants", "gel user", "created", "expires"),
-            (
-                (
-                    entry.id,
-                    printable(entry.name),
-                    ", ".join(entry.roles),
-                    _tenants(entry),
-                    printable(entry.gel_user),
-                    entry.created_at[:10],
-                    _expiry(entry),
-                )
-                for entry in entries
-            ),
-        )
+        session.output.data([key_dict(entry, kept) for entry, kept in found])
+    elif found:
+        show_keys(session.output, found)
+        _say_where(session, place)
     else:
         session.output.note("No keys. `penstock keys create NAME` makes one.")
 
 
 @keys.command()
 @click.argument("key_id")
+@file_option
 @client_command
-def revoke(session: Session, key_id: str) -> None:
-    """Revoke the key with this ID; it stops working within a second."""
-    try:
-        entry = _file(session).revoke(key_id)
-    except KeyError:
-        raise Failure(
-            f"There is no key with the ID {key_id!r}.", hint="`penstock keys list` shows the IDs."
-        ) from None
-    except (OSError, TokenFileError) as error:
-        raise _unusable(session, error) from error
+def show(session: Session, key_id: str, file: bool) -> None:
+    """Show the key with this ID, without the key itself."""
+    place = find_place(session, file=file)
+    kept, entry = place.kept, place.get(key_id) if isinstance(place, DatabasePlace) else None
+    if entry is None:
+        beside = FilePlace(session)
+        kept, entry = beside.kept, next((e for e in beside.list() if e.id == key_id), None)
+    if entry is None:
+        raise _unknown(key_id)
     if session.output.as_json:
-        session.output.data({"revoked": entry.id})
+        session.output.data(key_dict(entry, kept))
+    else:
+        show_key(session.output, entry, kept)
+
+
+@keys.command()
+@click.argument("key_id")
+@click.option("--name", help="Name for people.")
+@click.option(
+    "--role",
+    "roles",
+    type=click.Choice(ROLES),
+    multiple=True,
+    help="What the key may do, instead of what it may now; may be given again.",
+)
+@model_option
+@click.option("--any-model", is_flag=True, help="The key may use every model.")
+@limit_options
+@click.option(
+    "--expires", metavar="SPAN", help="Ends after a span such as 12h, 30d or 8w; or 'never'."
+)
+@tenant_option
+@client_command
+def update(
+    session: Session,
+    key_id: str,
+    name: str | None,
+    roles: tuple[str, ...],
+    models: tuple[str, ...],
+    any_model: bool,
+    expires: str | None,
+    tenants: tuple[str, ...],
+    **limits: int | str | None,
+) -> None:
+    """Change the key with this ID; what is not named stays as it is."""
+    if models and any_model:
+        raise UsageFailure("--model and --any-model exclude each other.", field="any-model")
+    changes = {
+        "display_name": name is not None,
+        "roles": bool(roles),
+        "allowed_models": bool(models) or any_model,
+        "tenants": bool(tenants),
+        "expire_time": expires is not None,
+    }
+    paths = [path for path, wanted in changes.items() if wanted]
+    paths += [f"limits.{LIMITS[short]}" for short, value in limits.items() if value is not None]
+    if not paths:
+        raise UsageFailure("Nothing to change.", hint="--help lists what can be changed.")
+    draft = TokenEntry(
+        id=key_id,
+        sha256="",
+        name=name or "",
+        roles=tuple(dict.fromkeys(Role(role) for role in roles)),
+        created_at="",
+        expires_at=end_of(expires) if expires and expires != _NEVER else "",
+        tenants=checked_tenants(tenants),
+        allowed_models=checked_models(models),
+        limits=given_limits(limits),
+    )
+    place = find_place(session, file=False)
+    changed = place.update(draft, paths) if isinstance(place, DatabasePlace) else None
+    if changed is None:
+        if any(entry.id == key_id for entry in FilePlace(session).list()):
+            raise Failure(
+                f"{key_id} is a key of the token file, which can't be changed here.",
+                hint=f"Edit {session.target.token_file}, or revoke the key and make another.",
+            )
+        raise _unknown(key_id)
+    if session.output.as_json:
+        session.output.data(key_dict(changed, place.kept))
+    else:
+        show_key(session.output, changed, place.kept)
+
+
+@keys.command()
+@click.argument("key_id")
+@file_option
+@client_command
+def revoke(session: Session, key_id: str, file: bool) -> None:
+    """Revoke the key with this ID; it stops working within a second."""
+    place = find_place(session, file=file)
+    entry = place.revoke(key_id)
+    if entry is None and not isinstance(place, FilePlace):
+        place = FilePlace(session)
+        entry = place.revoke(key_id)
+    if entry is None:
+        raise _unknown(key_id)
+    if session.output.as_json:
+        session.output.data({"revoked": entry.id, "kept": place.kept})
     session.output.say(printable(f"{entry.id} ({entry.name}) is revoked."))
 
 
-def parse_span(text: str) -> timedelta:
-    """Parses `90m`, `12h`, `30d` or `8w`. Raises Failure for anything else."""
-    if match := re.fullmatch(r"([1-9][0-9]{0,4})([mhdw])", text.strip()):
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
-    raise UsageFailure(
-        f"{text!r} is not a span of time.",
-        hint="Write a number and m, h, d or w: 12h, 30d, 8w.",
-        field="expires",
-    )
+def _say_where(session: Session, place: Place) -> None:
+    if isinstance(place, FilePlace):
+        where = session.target.token_file
+        session.output.note(f"Token file {where}: no platform runs here, or --file was given.")
 
 
-def _file(session: Session) -> TokenFile:
-    return TokenFile(session.target.token_file)
-
-
-def _to_dict(entry: TokenEntry) -> dict[str, object]:
-    return {
-        "id": entry.id,
-        "name": entry.name,
-        "roles": [role.value for role in entry.roles],
-        "tenants": list(entry.tenants) or [DEFAULT_TENANT],
-        "gel_user": entry.gel_user or None,
-        "created_at": entry.created_at,
-        "expires_at": entry.expires_at or None,
-    }
-
-
-def _tenants(entry: TokenEntry) -> str:
-    return printable(", ".join(entry.tenants or (DEFAULT_TENANT,)))
-
-
-def _expiry(entry: TokenEntry) -> Text:
-    if not entry.expires_at:
-        return Text("never", style="dim")
-    moment = datetime.fromisoformat(entry.expires_at)
-    over = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) <= datetime.now(UTC)
-    return Text(entry.expires_at[:10], style="red" if over else "")
-
-
-def _unusable(session: Session, error: Exception) -> Failure:
+def _unknown(key_id: str) -> Failure:
     return Failure(
-        f"The token file can't be used: {error}",
-        hint=f"It is {session.target.token_file}; --data-dir names another directory.",
+        f"There is no key with the ID {key_id!r}.", hint="`penstock keys list` shows the IDs."
     )

@@ -3,6 +3,7 @@
 import click
 
 from services.cli.ask import ask
+from services.cli.batches import batches
 from services.cli.chat import chat
 from services.cli.collection_commands import collections
 from services.cli.docs import docs
@@ -13,6 +14,7 @@ from services.cli.models import models
 from services.cli.serve import serve
 from services.cli.status import status
 from services.cli.train import train
+from services.cli.usage import usage
 from services.cli.version import version_command
 
 
@@ -26,8 +28,8 @@ def main() -> None:
 
 
 for command in (
-    *(serve, chat, ask, image, docs, collections, files, train),
-    *(models, keys, status, version_command),
+    *(serve, chat, ask, image, docs, collections, files, batches, train),
+    *(models, keys, usage, status, version_command),
 ):
     main.add_command(command)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from policy.token_file import ensure_admin_key
 from services.cli.failures import UsageFailure
 from services.cli.output import Output
 from services.cli.plan import Wish, edge_address, make_plan
@@ -19,7 +20,6 @@ from services.cli.roster import EDGE, runnable
 from services.cli.serving import Serving
 from services.cli.session import common_options, failures_as
 from services.cli.target import read_settings
-from services.rpc.keys import ensure_admin_key
 
 
 @click.command()

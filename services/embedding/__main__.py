@@ -15,6 +15,7 @@ from services.embedding.registry import Registry
 from services.embedding.requests import Truncation
 from services.embedding.reranking import Reranker
 from services.embedding.servicer import EmbeddingServicer
+from services.rpc.metered_process import metered
 from services.rpc.process import run_service
 from services.rpc.server import Registration
 from services.serving.loading import Loading
@@ -29,12 +30,15 @@ async def main(settings: Settings) -> None:
     truncation = Truncation(own.truncation)
     limits = Limits(own.queue_limit, own.queue_tokens, own.max_batch_tokens)
     engines = {"echo": EchoLoader, "torch": lambda: _torch(own)}
-    with contextlib.closing(Threads()) as threads:
+    async with contextlib.AsyncExitStack() as stack:
+        threads = stack.enter_context(contextlib.closing(Threads()))
+        metering = await stack.enter_async_context(metered(settings, "embedding"))
+        meter = metering.meter
         preparer = Preparer(threads, own.max_call_tokens)
         servicer = EmbeddingServicer(
             registry,
-            Embedder(registry, preparer, truncation=truncation),
-            Reranker(registry, preparer, truncation=truncation),
+            Embedder(registry, preparer, truncation=truncation, meter=meter),
+            Reranker(registry, preparer, truncation=truncation, meter=meter),
         )
         await serve_models(
             "embedding",
@@ -43,6 +47,8 @@ async def main(settings: Settings) -> None:
             registry=registry,
             loader=Loading(engines, own.engine, loading(limits)),
             describe=describe,
+            journal=metering.journal,
+            limits=metering.limits,
         )
 
 

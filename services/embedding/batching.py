@@ -54,6 +54,16 @@ class Status:
     completed_24h: int
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far a call came."""
+
+    tokens: int = 0
+    """Of inputs that were computed, or were being computed when it ended."""
+    queue_s: float = 0.0
+    compute_s: float = 0.0
+
+
 class _Job(Work):
     """A call's inputs, and what has been computed of them."""
 
@@ -64,6 +74,8 @@ class _Job(Work):
         self.results: list[Any] = [None] * len(inputs)
         self.left = len(inputs)
         self.begun = False
+        self.taken = 0
+        """Tokens that went into batches."""
         self.compute_s = 0.0
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -117,10 +129,14 @@ class Batcher:
             self._places -= 1
 
     async def compute(
-        self, inputs: Sequence[Tokens], order: Order | None = None
+        self,
+        inputs: Sequence[Tokens],
+        order: Order | None = None,
+        progress: Progress | None = None,
     ) -> tuple[list[Any], Timings]:
         """Returns what the engine makes of the inputs, in their order: vectors as bytes, or the
-        scores of pairs. Cancelling the call takes out what isn't computed.
+        scores of pairs. Cancelling the call takes out what isn't computed. `progress` is told how
+        far it came, however it ends.
 
         Raises:
             QueueFull: too many tokens wait.
@@ -139,9 +155,12 @@ class Batcher:
             finally:
                 self._turns.remove(job)
                 self._jobs.discard(job)
-        now = time.monotonic()
-        self._throughput.job_done(now)
-        return job.results, Timings(max(0.0, now - begun - job.compute_s), job.compute_s)
+                if progress is not None:
+                    progress.tokens = job.taken
+                    progress.queue_s = _queued(job, begun)
+                    progress.compute_s = job.compute_s
+        self._throughput.job_done(time.monotonic())
+        return job.results, Timings(_queued(job, begun), job.compute_s)
 
     def status(self) -> Status:
         """Counts at this moment. Who is still being tokenised counts as waiting."""
@@ -191,8 +210,9 @@ class Batcher:
 
     async def _compute(self, batch: Sequence[tuple[_Job, int]]) -> None:
         jobs = self._running = {job for job, _ in batch}
-        for job in jobs:
+        for job, position in batch:
             job.begun = True
+            job.taken += len(job.inputs[position].ids)
         begun = time.monotonic()
         try:
             results = await self._results(batch)
@@ -226,8 +246,9 @@ class Batcher:
 
 
 @contextlib.asynccontextmanager
-async def until(deadline: float | None) -> AsyncGenerator[None]:
-    """Ends what runs within it at a time on the event loop's clock, with `DeadlineExceeded`."""
+async def until(deadline: float | None, progress: Progress) -> AsyncGenerator[None]:
+    """Ends what runs within it at a time on the event loop's clock, with `DeadlineExceeded`, which
+    tells how far it came."""
     limit = asyncio.timeout_at(deadline)
     try:
         async with limit:
@@ -235,12 +256,29 @@ async def until(deadline: float | None) -> AsyncGenerator[None]:
     except TimeoutError:
         if not limit.expired():
             raise
-        raise DeadlineExceeded("The deadline passed before the answer was complete.") from None
+        raise _late(progress) from None
 
 
 def _size(entry: tuple[_Job, int]) -> int:
     job, position = entry
     return len(job.inputs[position].ids)
+
+
+def _queued(job: _Job, begun: float) -> float:
+    return max(0.0, time.monotonic() - begun - job.compute_s)
+
+
+def _late(progress: Progress) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"The deadline passed before the answer was complete: the call waited for "
+        f"{progress.queue_s:.3f} s and was computed for {progress.compute_s:.3f} s; "
+        f"{progress.tokens} of its tokens had their turn. Allow more time, or send less.",
+        metadata={
+            "queued_s": f"{progress.queue_s:.3f}",
+            "ran_s": f"{progress.compute_s:.3f}",
+            "prompt_tokens": str(progress.tokens),
+        },
+    )
 
 
 def _unloaded() -> Unavailable:

@@ -6,13 +6,15 @@ request → model → dimensions and prefix checked → texts tokenised, cut or 
 
 import asyncio
 
-from services.embedding.batching import Order, until
+from services.embedding.accounts import Counted, accounted
+from services.embedding.batching import Order, Progress, until
 from services.embedding.plans import check_priority, plan_vectors, prefix_of, single_form
 from services.embedding.preparing import Prepared, Preparer
 from services.embedding.registry import Registry
 from services.embedding.requests import Caller, EmbedAnswer, EmbedRequest, Truncation
 from services.embedding.vectors import shortened
 from services.errors import InvalidArgument
+from services.metering import Meter, Unmetered
 
 _NOBODY = Caller()
 
@@ -26,8 +28,11 @@ class Embedder:
         preparer: Preparer,
         *,
         truncation: Truncation = Truncation.REFUSE,
+        meter: Meter | None = None,
     ) -> None:
-        """Takes what it works with; `truncation` is that of requests that name none."""
+        """Takes what it works with; `truncation` is that of requests that name none, and `meter`
+        keeps account (None: nothing does)."""
+        self._meter = meter or Unmetered()
         self._registry = registry
         self._preparer = preparer
         self._truncation = truncation
@@ -54,15 +59,17 @@ class Embedder:
             normalize=plan.normalize and not plan.shortens,
             request_id=request.request_id,
         )
-        prepared = Prepared()
+        prepared, progress = Prepared(), Progress()
         with served.serving() as batcher:
-            async with until(caller.deadline):
+            async with until(caller.deadline, progress):
                 await self._preparer.add(prepared, request.inputs, form, "inputs")
-                vectors, timings = await batcher.compute(prepared.inputs, order)
-                if plan.shortens:
-                    vectors = await asyncio.to_thread(
-                        shortened, vectors, plan.dimensions, normalize=plan.normalize
-                    )
+                counted = Counted(served.id, request.user, prepared.total)
+                async with accounted(self._meter, caller, counted, progress):
+                    vectors, timings = await batcher.compute(prepared.inputs, order, progress)
+                    if plan.shortens:
+                        vectors = await asyncio.to_thread(
+                            shortened, vectors, plan.dimensions, normalize=plan.normalize
+                        )
         return EmbedAnswer(
             model=served.id,
             vectors=vectors,

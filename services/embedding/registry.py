@@ -80,7 +80,7 @@ class Registry(registry.Registry[ServedModel]):
             ModelNotReady: none of them serves.
             Unavailable: the catalogue has not been heard of yet.
         """
-        served = self.served()
+        served = self.visible()
         for kind in (ModelKind.RERANK, ModelKind.EMBEDDING):
             for id in sorted(served):
                 if served[id].kind is kind:

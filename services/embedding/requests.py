@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from services.metering import Work
+
 
 class Priority(Enum):
     """Order among waiting calls; values are those of the proto."""
@@ -78,6 +80,9 @@ class Caller:
     deadline: float | None = None
     """On the event loop's clock."""
     request_id: str = ""
+    work: Work | None = None
+    """What the account is told of the call, but for the model and the tokens. None: none is
+    kept."""
 
 
 @dataclass(frozen=True, slots=True)

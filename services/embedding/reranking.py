@@ -5,11 +5,12 @@ similarity of their vectors: (1 + cosine) / 2, so that 0.5 is unrelated.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import numpy as np
 
-from services.embedding.batching import Batcher, Order, until
+from services.embedding.accounts import Counted, accounted
+from services.embedding.batching import Order, Progress, until
 from services.embedding.lengths import Room
 from services.embedding.plans import check_priority, prefix_of, single_form
 from services.embedding.preparing import Form, Prepared, Preparer
@@ -25,6 +26,7 @@ from services.embedding.requests import (
     Truncation,
 )
 from services.embedding.vectors import similarities
+from services.metering import Meter, Unmetered
 
 _NOBODY = Caller()
 _QUERY_ADVICE = "Shorten it: nothing of a query is left out."
@@ -39,8 +41,11 @@ class Reranker:
         preparer: Preparer,
         *,
         truncation: Truncation = Truncation.REFUSE,
+        meter: Meter | None = None,
     ) -> None:
-        """Takes what it works with; `truncation` is that of requests that name none."""
+        """Takes what it works with; `truncation` is that of requests that name none, and `meter`
+        keeps account (None: nothing does)."""
+        self._meter = meter or Unmetered()
         self._registry = registry
         self._preparer = preparer
         self._truncation = truncation
@@ -53,18 +58,23 @@ class Reranker:
         check_priority(request.priority, caller)
         registry = self._registry
         served = registry.resolve(request.model) if request.model else registry.for_reranking()
-        prepared = Prepared()
+        prepared, progress = Prepared(), Progress()
         with served.serving() as batcher:
-            async with until(caller.deadline):
+            async with until(caller.deadline, progress):
                 order = Order(caller, request.priority, request_id=request.request_id)
                 if served.info.scores_pairs:
                     await self._prepare_pairs(request, served, prepared)
-                    scores, timings = await batcher.compute(prepared.inputs, order)
                     method, truncated = RerankMethod.CROSS_ENCODER, prepared.truncated
                 else:
                     await self._prepare_singles(request, served, prepared)
-                    scores, timings = await _compare(batcher, prepared, order)
                     method, truncated = RerankMethod.EMBEDDING_SIMILARITY, prepared.truncated[1:]
+                counted = Counted(served.id, request.user, prepared.total)
+                async with accounted(self._meter, caller, counted, progress):
+                    compute = batcher.compute(prepared.inputs, order, progress)
+                    if served.info.scores_pairs:
+                        scores, timings = await compute
+                    else:
+                        scores, timings = await _compare(compute)
         results = ranked(scores, truncated)
         return RerankAnswer(
             model=served.id,
@@ -122,7 +132,7 @@ def ranked(scores: Sequence[float], truncated: Sequence[bool]) -> list[Ranked]:
 
 
 async def _compare(
-    batcher: Batcher, prepared: Prepared, order: Order
+    compute: Awaitable[tuple[list[bytes], Timings]],
 ) -> tuple[list[float], Timings]:
-    vectors, timings = await batcher.compute(prepared.inputs, order)
+    vectors, timings = await compute
     return await asyncio.to_thread(similarities, vectors[0], vectors[1:]), timings

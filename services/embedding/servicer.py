@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from google.protobuf.message import Message
 from penstock.embedding.v1 import embedding_service_pb2 as pb
 from penstock.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceServicer
 from penstock.inference.v1 import queue_pb2 as queue_pb
@@ -14,6 +15,7 @@ from services.embedding.registry import Registry, ServedModel
 from services.embedding.requests import Caller
 from services.embedding.reranking import Reranker
 from services.rpc.access import Role, principal, request_id, requires
+from services.rpc.metering import work_of
 from services.serving.queues import Counts, queue_status
 
 Context = Any
@@ -32,13 +34,17 @@ class EmbeddingServicer(EmbeddingServiceServicer):
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         """Turns inputs into vectors."""
         asked = convert.to_embed_request(request)
-        return convert.from_embed_answer(await self._embedder.embed(asked, _caller(context)))
+        return convert.from_embed_answer(
+            await self._embedder.embed(asked, await _caller(request, context))
+        )
 
     @requires(Role.USER)
     async def Rerank(self, request: pb.RerankRequest, context: Context) -> pb.RerankResponse:
         """Orders documents."""
         asked = convert.to_rerank_request(request)
-        return convert.from_rerank_answer(await self._reranker.rerank(asked, _caller(context)))
+        return convert.from_rerank_answer(
+            await self._reranker.rerank(asked, await _caller(request, context))
+        )
 
     @requires(Role.USER)
     async def GetQueueStatus(
@@ -48,9 +54,9 @@ class EmbeddingServicer(EmbeddingServiceServicer):
         return queue_status(self._registry, "embed", _counts)
 
 
-def _caller(context: Context) -> Caller:
+async def _caller(request: Message, context: Context) -> Caller:
     remaining: float | None = context.time_remaining()
-    return caller_of(principal(), request_id(), remaining)
+    return caller_of(principal(), request_id(), remaining, work=await work_of(request))
 
 
 def _counts(served: ServedModel) -> Counts:

@@ -1,7 +1,9 @@
 """Whose inputs are computed next. Knows tokens; no clock, no threads, no engine.
 
-Higher priorities come first. Within one, principals share tokens evenly; and so do the calls of a
-principal: a small call never waits for a large one to end.
+Higher priorities come first, but for the input of a lower one that was passed by in many batches:
+so nothing waits for ever, and most of what is computed is urgent. Within a priority, principals
+share tokens evenly; and so do the calls of a principal: a small call never waits for a large one to
+end.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ from typing import Generic, TypeVar
 
 from services.embedding.engine import Tokens
 from services.embedding.requests import Priority
+
+PATIENCE = 16
+"""Batches in which a priority is passed by before an input of it is the first of one."""
 
 E = TypeVar("E")
 
@@ -73,16 +78,35 @@ class Turns(Generic[W]):
         inputs where that is not 0.
         """
         taken: list[tuple[W, int]] = []
-        for level in self._levels.values():
+        levels = self._levels.values()
+        passed = next((one for one in levels if one.shares and one.passed >= PATIENCE), None)
+        if passed is not None:
+            budget -= self._take(passed, taken)
+        for level in levels:
             while (work := level.first()) is not None:
-                size = work.next_size
                 # What doesn't fit is the first of the next batch: nothing small overtakes it.
-                if taken and (size > budget or len(taken) == most):
+                if taken and (work.next_size > budget or len(taken) == most):
+                    self._age(taken)
                     return taken
-                budget -= size
-                self.tokens -= size
-                taken.append((work, level.take(work, size)))
+                budget -= self._take(level, taken)
         return taken
+
+    def _take(self, level: _Level[W], taken: list[tuple[W, int]]) -> int:
+        work = level.first()
+        if work is None:
+            return 0
+        size = work.next_size
+        self.tokens -= size
+        taken.append((work, level.take(work, size)))
+        level.passed = 0
+        return size
+
+    def _age(self, taken: Sequence[tuple[W, int]]) -> None:
+        """Notes whom a batch that is full has passed by."""
+        served = {work.priority for work, _ in taken}
+        for priority, level in self._levels.items():
+            if priority not in served and level.shares:
+                level.passed += 1
 
 
 class _Fair(Generic[E]):
@@ -129,6 +153,8 @@ class _Level(Generic[W]):
 
     def __init__(self) -> None:
         self.shares: dict[str, _Fair[W]] = {}
+        self.passed = 0
+        """Batches since it had a part in one."""
         self._principals: _Fair[_Fair[W]] = _Fair()
 
     def add(self, work: W) -> None:

@@ -19,6 +19,7 @@ from services.image.preparing import Preparer
 from services.image.registry import Registry
 from services.image.servicer import ImageServicer
 from services.image.sources import Threads
+from services.rpc.metered_process import Metered, metered
 from services.rpc.process import run_service
 from services.rpc.server import Registration
 from services.serving.loading import Loading
@@ -28,6 +29,11 @@ from services.settings import ImageSettings, Settings
 
 async def main(settings: Settings) -> None:
     """Serves until told to stop."""
+    async with metered(settings, "image") as metering:
+        await _serve(settings, metering)
+
+
+async def _serve(settings: Settings, metering: Metered) -> None:
     own = settings.services.image
     software = f"Penstock {version('penstock')}"
     registry = Registry()
@@ -52,6 +58,7 @@ async def main(settings: Settings) -> None:
             Directory(),
             Preparer(threads, limits, software),
             own.slow_reader_timeout_s,
+            metering.meter,
         )
         servicer = ImageServicer(drawer, threads)
         await serve_models(
@@ -61,6 +68,8 @@ async def main(settings: Settings) -> None:
             registry=registry,
             loader=Loading(engines, own.engine, loading(serving)),
             describe=describe,
+            journal=metering.journal,
+            limits=metering.limits,
         )
 
 

@@ -29,9 +29,13 @@ async def collect(
                     # The file, its infotext here and in `info`, and what goes around them.
                     size += len(event.data) + 3 * len(event.infotext.encode()) + 1024
                     if size > most_bytes:
-                        raise MessageTooLarge(
-                            f"The images don't fit into one answer of {most_bytes} bytes. Stream "
-                            f"them (StreamGenerate), or ask for fewer, smaller ones, or JPEG."
+                        # Thrown into the job: it ends with a failure, nobody has left it.
+                        await events.athrow(
+                            MessageTooLarge(
+                                f"The images don't fit into one answer of {most_bytes} bytes. "
+                                f"Stream them (StreamGenerate), or ask for fewer, smaller ones, or "
+                                f"JPEG."
+                            )
                         )
                     images.append(event)
                 case Finish() if queued is not None:

@@ -6,16 +6,18 @@ request → model → everything filled in, checked, decoded → a place in line
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from services.errors import DeadlineExceeded, PermissionDenied
+from services.errors import DeadlineExceeded, DomainError, PermissionDenied
+from services.image.accounts import accounting, admitted
 from services.image.directory import Directory
-from services.image.events import Event
+from services.image.events import Event, Finish
 from services.image.jobs import Job
 from services.image.options import OptionsFile
 from services.image.preparing import Preparer, Target
 from services.image.registry import Registry
 from services.image.requests import Caller, ImageRequest, Priority
+from services.metering import Meter, Unmetered
 
 _LATE = "The deadline passed before the images were drawn."
 
@@ -29,6 +31,7 @@ class Drawer:
     directory: Directory
     preparer: Preparer
     slow_reader_timeout_s: float = 30.0
+    meter: Meter = field(default_factory=Unmetered)
 
     async def draw(
         self, request: ImageRequest, caller: Caller, *, streams: bool = True
@@ -55,6 +58,7 @@ class Drawer:
         ):
             async with _until(caller.deadline):
                 order = await self.preparer.prepare(request, options, target, place.hold)
+                metered = await admitted(self.meter, caller, served.id, order)
             job = Job(
                 id,
                 caller.principal,
@@ -64,11 +68,18 @@ class Drawer:
                 slow_reader_timeout_s=self.slow_reader_timeout_s,
             )
             with self.directory.listing(job), _ending(job, caller.deadline):
-                batcher.add(job)
-                yield job.queued()
-                async with contextlib.aclosing(job.events()) as events:
-                    async for event in events:
-                        yield event
+                try:
+                    batcher.add(job)
+                except DomainError:
+                    metered.withdraw()
+                    raise
+                with accounting(metered, job, caller.deadline) as settle:
+                    yield job.queued()
+                    async with contextlib.aclosing(job.events()) as events:
+                        async for event in events:
+                            if isinstance(event, Finish):
+                                settle(event)
+                            yield event
 
 
 @contextlib.contextmanager

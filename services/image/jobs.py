@@ -142,6 +142,20 @@ class Job:
             self._outbox.put(image)
             self._end_if_done()
 
+    # What it used.
+
+    @property
+    def times(self) -> tuple[float, float]:
+        """Seconds that it waited, and seconds since then."""
+        now = time.monotonic()
+        started = self._started or now
+        return started - self._created, now - started
+
+    @property
+    def image_count(self) -> int:
+        """Images that were finished for it."""
+        return len(self._images)
+
     # How it ends.
 
     def interrupt(self) -> bool:

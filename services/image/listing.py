@@ -32,14 +32,14 @@ def page(
 
 def samplers(registry: Registry, model: str) -> list[SamplerName]:
     """Samplers that a model can use; an empty name is all that some model can."""
-    models = [registry.find(model)] if model else registry.served().values()
+    models = [registry.find(model)] if model else registry.visible().values()
     usable = frozenset[str]().union(*(served.info.samplers for served in models))
     return [sampler for sampler in SAMPLERS if sampler.name in usable]
 
 
 def schedulers(registry: Registry, model: str) -> list[SchedulerName]:
     """Sigma schedules that a model can use; an empty name is all that some model can."""
-    models = [registry.find(model)] if model else registry.served().values()
+    models = [registry.find(model)] if model else registry.visible().values()
     usable = frozenset[str]().union(*(served.info.schedulers for served in models))
     return [scheduler for scheduler in SCHEDULERS if scheduler.name in usable]
 

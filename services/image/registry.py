@@ -103,9 +103,10 @@ class Registry(registry.Registry[ServedModel]):
                     field="model",
                 ) from None
         if DEFAULT in self._ids or DEFAULT in self.served():
-            return self.resolve(DEFAULT)
-        if self.served():
-            return self.served()[min(self.served())]
+            with contextlib.suppress(ModelNotFound):  # others may be this caller's
+                return self.resolve(DEFAULT)
+        if visible := self.visible():
+            return visible[min(visible)]
         raise self._none()
 
     def find(self, name: str) -> ServedModel:
@@ -113,7 +114,7 @@ class Registry(registry.Registry[ServedModel]):
         try:
             return self.resolve(name)
         except ModelNotFound:
-            found = [one for one in self.served().values() if one.checkpoint.answers_to(name)]
+            found = [one for one in self.visible().values() if one.checkpoint.answers_to(name)]
             if not found:
                 raise
         if len(found) > 1:
@@ -135,7 +136,7 @@ class Registry(registry.Registry[ServedModel]):
     def checkpoints(self) -> Mapping[str, Checkpoint]:
         """All models of this service, by ID."""
         found = {one.id: Checkpoint(one.id, "", one.id, loaded=False) for one in self.missing()}
-        return found | {one.id: one.checkpoint for one in self.served().values()}
+        return found | {one.id: one.checkpoint for one in self.visible().values()}
 
     def _none(self) -> Exception:
         if missing := self.missing():

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from services.metering import Work
+
 
 class Priority(Enum):
     """Order among waiting jobs; values are those of the proto."""
@@ -150,3 +152,6 @@ class Caller:
     """Whether the caller may overtake others, and see and end their jobs."""
     deadline: float | None = None
     """On the event loop's clock."""
+    work: Work | None = None
+    """What the account is told of the call, but for the model and the tokens. None: none is
+    kept."""

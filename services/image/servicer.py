@@ -22,7 +22,9 @@ from services.image.pictures.infotext import parse_infotext
 from services.image.registry import ServedModel
 from services.image.requests import Caller
 from services.image.sources import Threads, read_info
+from services.metering import Work
 from services.rpc.access import Role, principal, requires
+from services.rpc.metering import work_of
 from services.serving.queues import Counts, queue_status
 
 Context = Any
@@ -43,7 +45,8 @@ class ImageServicer(ImageServiceServicer):
     async def Generate(self, request: image_pb2.ImageRequest, context: Context) -> pb.ImageResponse:
         """Draws images."""
         asked = to_request(request)
-        events = self._drawer.draw(asked, _caller(context), streams=False)
+        caller = _caller(context, await work_of(request, user=request.user))
+        events = self._drawer.draw(asked, caller, streams=False)
         return convert.from_answer(*await collect(events))
 
     @requires(Role.USER)
@@ -52,7 +55,8 @@ class ImageServicer(ImageServiceServicer):
     ) -> AsyncGenerator[progress_pb2.ImageEvent, None]:
         """Draws images and shows how it goes."""
         asked = to_request(request)
-        async with aclosing(self._drawer.draw(asked, _caller(context))) as events:
+        caller = _caller(context, await work_of(request, user=request.user))
+        async with aclosing(self._drawer.draw(asked, caller)) as events:
             async for event in events:
                 yield convert.from_event(event)
 
@@ -166,9 +170,9 @@ class ImageServicer(ImageServiceServicer):
         return convert.from_options(options)
 
 
-def _caller(context: Context) -> Caller:
+def _caller(context: Context, work: Work | None = None) -> Caller:
     remaining: float | None = context.time_remaining()
-    return caller_of(principal(), remaining)
+    return caller_of(principal(), remaining, work=work)
 
 
 def _counts(served: ServedModel) -> Counts:

@@ -1,7 +1,8 @@
 """Whose images are drawn next. Knows work; no clock, no threads, no engine.
 
-Higher priorities come first. Within one, principals share the work evenly; and so do the jobs of a
-principal: a small job never waits for a large one to end.
+Higher priorities come first, but for an image of a lower one that was passed by for many of theirs:
+so nothing waits for ever. Within a priority, principals share the work evenly; and so do the
+jobs of a principal: a small job never waits for a large one to end.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ class Work(Protocol):
         ...
 
 
+PATIENCE = 16
+"""Images of higher priorities that are taken before one of a lower one comes first."""
+
 E = TypeVar("E")
 W = TypeVar("W", bound=Work)
 
@@ -58,9 +62,14 @@ class Turns(Generic[W]):
 
     def next(self, accept: Callable[[W], bool] = lambda _: True) -> W | None:
         """The first job in line that is acceptable, charged for one of its images."""
-        for level in self._levels.values():
+        levels = list(self._levels.values())
+        # Stable: of those that were passed by for long, the highest comes first too.
+        for level in sorted(levels, key=lambda one: one.passed < PATIENCE):
             work = level.take(accept)
             if work is not None:
+                level.passed = 0
+                for lower in levels[levels.index(level) + 1 :]:
+                    lower.passed += bool(lower)
                 return work
         return None
 
@@ -113,6 +122,11 @@ class _Level(Generic[W]):
     def __init__(self) -> None:
         self._shares: dict[str, _Fair[W]] = {}
         self._principals: _Fair[str] = _Fair()
+        self.passed = 0
+        """Images of higher priorities that were taken since one of its own."""
+
+    def __bool__(self) -> bool:
+        return bool(self._shares)
 
     def add(self, work: W) -> None:
         share = self._shares.get(work.principal)

@@ -8,12 +8,16 @@ from services.inference.attached import Adapters
 from services.inference.clients import describe
 from services.inference.engine import EngineLoader
 from services.inference.engines.echo_engine import EchoLoader, EchoSettings
+from services.inference.engines.echo_tensors import EchoTensorLoader
 from services.inference.generation import Generator
-from services.inference.loading import load
+from services.inference.loading import LoadingByKind, load, load_tensors
 from services.inference.registry import Registry
+from services.inference.response_process import keeping_responses
 from services.inference.servicer import InferenceServicer
 from services.inference.step_servicer import StepServicer, add_step_service
-from services.rpc.process import run_service, token_store
+from services.inference.tensor_engine import TensorEngineLoader
+from services.rpc.metered_process import Metered, metered
+from services.rpc.process import authenticator_of, run_service
 from services.rpc.server import Registration
 from services.serving.loading import Loading
 from services.serving.process import serve_models
@@ -22,30 +26,48 @@ from services.settings import InferenceSettings, Settings
 
 async def main(settings: Settings) -> None:
     """Serves until told to stop."""
+    async with (
+        keeping_responses(settings.services.inference) as responses,
+        metered(settings, "inference") as metering,
+    ):
+        await _serve(settings, responses, metering)
+
+
+async def _serve(settings: Settings, responses: Registration, metering: Metered) -> None:
     own = settings.services.inference
     registry = Registry()
-    generator = Generator(registry, slow_reader_timeout_s=own.slow_reader_timeout_s)
-    authenticator = token_store(settings)
-    steps = StepServicer(generator, authenticator, slow_reader_timeout_s=own.slow_reader_timeout_s)
+    slow_s = own.slow_reader_timeout_s
+    generator = Generator(registry, slow_reader_timeout_s=slow_s, meter=metering.meter)
+    authenticator = authenticator_of(settings)
+    calls = metering.limits.calls
+    steps = StepServicer(generator, authenticator, slow_reader_timeout_s=slow_s, limits=calls)
     engines = {
         "echo": lambda: _echo(own),
         "torch": lambda: _torch(own),
         "openvino": lambda: _openvino(own, settings.services.data_dir / "openvino"),
     }
+    tensor_engines = {"echo": EchoTensorLoader, "openvino": lambda: _openvino_tensors(own)}
     await serve_models(
         "inference",
         settings,
         [
             Registration(
-                add_InferenceServiceServicer_to_server, InferenceServicer(generator, registry)
+                add_InferenceServiceServicer_to_server,
+                InferenceServicer(generator, registry, metering.meter),
             ),
             Registration(add_step_service, steps),
+            responses,
         ],
         registry=registry,
-        loader=Loading(engines, own.engine, load),
+        loader=LoadingByKind(
+            Loading(engines, own.engine, load),
+            Loading(tensor_engines, "echo" if own.engine == "echo" else "openvino", load_tensors),
+        ),
         describe=describe,
         attacher=Adapters(own.engine),
         authenticator=authenticator,
+        journal=metering.journal,
+        limits=metering.limits,
     )
 
 
@@ -97,6 +119,12 @@ def _openvino(settings: InferenceSettings, cache: Path) -> EngineLoader:
             dtype=settings.dtype,
         )
     )
+
+
+def _openvino_tensors(settings: InferenceSettings) -> TensorEngineLoader:
+    from services.inference.engines.openvino_tensor_loader import OpenVinoTensorLoader
+
+    return OpenVinoTensorLoader(queue_limit=settings.queue_limit)
 
 
 if __name__ == "__main__":

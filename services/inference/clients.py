@@ -2,7 +2,7 @@
 
 from penstock.model.v1 import model_pb2 as pb
 
-from services.inference.registry import ServedModel
+from services.inference.registry import AnyServed, ServedModel, ServedTensors
 
 
 def to_capabilities(served: ServedModel) -> pb.Capabilities:
@@ -30,8 +30,10 @@ def to_capabilities(served: ServedModel) -> pb.Capabilities:
     )
 
 
-def describe(served: ServedModel, observation: pb.Observation) -> None:
+def describe(served: AnyServed, observation: pb.Observation) -> None:
     """Writes what the catalogue tells of a served model."""
+    if isinstance(served, ServedTensors):
+        return  # what it takes and gives, GetRuntimeInfo tells
     observation.capabilities.CopyFrom(to_capabilities(served))
     observation.parameter_count = served.loaded.engine.info.parameter_count
     observation.template_name = served.loaded.text.template_name

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from services.errors import DeadlineExceeded
 from services.inference.requests import ToolCall
+from services.metering import Used
 
 
 class FinishReason(Enum):
@@ -115,6 +117,27 @@ class Aborted:
     """The request failed; last event instead of `Done`. `error` is what is raised to callers."""
 
     error: Exception
+
+
+def out_of_time(used: Used) -> DeadlineExceeded:
+    """Makes the error of a request whose time is over: it says where the time went."""
+    if not used.ran_s:
+        where = f"the request waited in the queue for {used.queued_s:.3f} s and never ran"
+    else:
+        where = (
+            f"the request waited in the queue for {used.queued_s:.3f} s and ran for "
+            f"{used.ran_s:.3f} s, in which {used.completion_tokens} tokens were generated"
+        )
+    return DeadlineExceeded(
+        f"The deadline passed before the answer was complete: {where}. Allow more time, or ask "
+        "for fewer tokens.",
+        metadata={
+            "queued_s": f"{used.queued_s:.3f}",
+            "ran_s": f"{used.ran_s:.3f}",
+            "prompt_tokens": str(used.prompt_tokens),
+            "completion_tokens": str(used.completion_tokens),
+        },
+    )
 
 
 AnyEvent = Started | Delta | ToolDelta | Finished | Done | Aborted

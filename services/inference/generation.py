@@ -5,14 +5,13 @@ request → model → sampling and tools checked → prompt rendered and tokenis
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from services.errors import InvalidArgument
 from services.inference.buffers import EventBuffer
 from services.inference.choices import Choice
-from services.inference.conversation import ToolPlan, check_chats, plan_tools, prompt_ids
+from services.inference.conversation import ToolPlan, check_chats, plan_tools
 from services.inference.engine import GroupRequest, SequenceRequest
 from services.inference.events import (
     Aborted,
@@ -24,6 +23,7 @@ from services.inference.events import (
     EventSink,
 )
 from services.inference.forms import compile_form
+from services.inference.prompts import chat_prompt, text_prompt
 from services.inference.registry import Registry, ServedModel
 from services.inference.requests import Caller, ChatRequest, CompleteRequest, GenerationRequest
 from services.inference.runs import PromptPlan, Run, RunPlan
@@ -33,29 +33,31 @@ from services.inference.validation import (
     SamplingPlan,
     check_guide,
     check_priority,
-    check_vocabulary,
-    context_exceeded,
     plan_sampling,
     unsupported,
     wrapped_seed,
 )
+from services.metering import FREE, Meter, Metered, Unmetered
 
-_OFF_LOOP_CHARACTERS = 4096
-"""Texts longer than this are tokenised on another thread."""
-_MOST_CHARACTERS_PER_TOKEN = 512
-"""No tokenizer makes longer tokens: a prompt beyond it can't fit, and isn't tokenised at all."""
 _MOST_SEQUENCES = 2048
 _BUFFERED_EVENTS = 64
 
 _NOBODY = Caller()
-_T = TypeVar("_T")
 
 
 class Generator:
     """Answers chats and completions with the models of a registry."""
 
-    def __init__(self, registry: Registry, *, slow_reader_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        slow_reader_timeout_s: float = 30.0,
+        meter: Meter | None = None,
+    ) -> None:
+        """Takes the models, and what keeps account of requests. None: nothing does."""
         self._registry = registry
+        self._meter = meter or Unmetered()
         self._slow_reader_timeout_s = slow_reader_timeout_s
 
     async def start(
@@ -75,10 +77,11 @@ class Generator:
         served.acquire()
         try:
             plan = await self._plan(request, served, caller, streamed=streamed)
+            metered = await self._admitted(request, plan, caller)
         except BaseException:
             served.release()
             raise
-        run = Run(plan, sink, served.release)
+        run = Run(plan, sink, metered, served.release)
         run.begin()
         return run
 
@@ -128,6 +131,20 @@ class Generator:
             run.cancel()
         return builder.answer(done)
 
+    async def _admitted(self, request: GenerationRequest, plan: RunPlan, caller: Caller) -> Metered:
+        if caller.work is None:
+            return FREE
+        return await self._meter.admit(
+            replace(
+                caller.work,
+                request_id=plan.group.request_id,
+                model=plan.served.id,
+                prompt_tokens=sum(len(prompt.ids) for prompt in plan.prompts),
+                most_output_tokens=sum(s.params.max_tokens for s in plan.group.sequences),
+                user=request.user,
+            )
+        )
+
     async def _plan(
         self, request: GenerationRequest, served: ServedModel, caller: Caller, *, streamed: bool
     ) -> RunPlan:
@@ -149,13 +166,13 @@ class Generator:
         if isinstance(request, ChatRequest):
             check_chats(served)
             tools = plan_tools(request, served)
-            prompts = [await _chat_prompt(request, served, tools)]
+            prompts = [await chat_prompt(request, served, tools)]
             fields = ["messages"]
         else:
             if request.suffix:
                 raise unsupported("suffix", "it does not fill in the middle")
             prompts = [
-                await _prompt(prompt, position, served, echo=echo, scored=scored)
+                await text_prompt(prompt, position, served, echo=echo, scored=scored)
                 for position, prompt in enumerate(request.prompts)
             ]
             fields = [f"prompts[{position}]" for position in range(len(prompts))]
@@ -182,13 +199,6 @@ class Generator:
             ),
             scorer=scorer if scored else None,
         )
-
-
-async def off_loop(length: int, work: Callable[[], _T]) -> _T:
-    """Runs text work of this many characters, on another thread when it is long."""
-    if length <= _OFF_LOOP_CHARACTERS:
-        return work()
-    return await asyncio.to_thread(work)
 
 
 def _sequences(
@@ -232,56 +242,3 @@ def _choices(
         )
         for index in range(len(prompts) * sampling.width)
     ]
-
-
-async def _chat_prompt(request: ChatRequest, served: ServedModel, tools: ToolPlan) -> PromptPlan:
-    length = sum(len(message.text) for message in request.messages)
-    _check_length(length, served, "messages")
-
-    def work() -> Sequence[int]:
-        return prompt_ids(
-            served,
-            request.messages,
-            tools.offered,
-            system_prompt=served.settings.system_prompt,
-            opening=tools.opening,
-        )
-
-    length += sum(len(tool.parameters_json) for tool in tools.offered)
-    return PromptPlan(await off_loop(length, work))
-
-
-async def _prompt(
-    prompt: str | tuple[int, ...],
-    position: int,
-    served: ServedModel,
-    *,
-    echo: bool,
-    scored: bool,
-) -> PromptPlan:
-    text = served.loaded.text
-    if isinstance(prompt, tuple):
-        field = f"prompts[{position}].token_ids"
-        check_vocabulary(prompt, served.loaded.engine.info.vocabulary_size, field)
-        if not prompt:
-            raise InvalidArgument(f"'{field}': is empty.", field=field)
-        return PromptPlan(prompt, text.decode(prompt) if echo else None)
-    _check_length(len(prompt), served, f"prompts[{position}]")
-    ids = await off_loop(len(prompt), lambda: text.encode(prompt, add_special=True))
-    if not ids:
-        ids = text.encode(text.bos_token or text.eos_token)
-    if not ids:
-        field = f"prompts[{position}].text"
-        raise InvalidArgument(
-            f"'{field}': is empty, and the model has no token to begin with.", field=field
-        )
-    hidden = len(ids) - len(text.encode(prompt)) if scored else 0
-    return PromptPlan(ids, prompt if echo else None, hidden)
-
-
-def _check_length(characters: int, served: ServedModel, field: str) -> None:
-    """Refuses texts that can't fit, before the work of tokenising them."""
-    context_length = served.loaded.engine.info.context_length
-    least = characters // _MOST_CHARACTERS_PER_TOKEN
-    if least > context_length:
-        raise context_exceeded(context_length, least, 0, field)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from services.inference.engine import Priority
+from services.metering import Work
 
 
 class Speaker(Enum):
@@ -187,3 +188,6 @@ class Caller:
     deadline: float | None = None
     """On the event loop's clock."""
     request_id: str = ""
+    work: Work | None = None
+    """What the account is told of the request, but for the model and the tokens. None: none is
+    kept."""

@@ -1,10 +1,12 @@
 """One running request: engine events in, domain events out."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from services.errors import DeadlineExceeded
 from services.inference.choices import Choice
 from services.inference.engine import (
     Admitted,
@@ -29,12 +31,16 @@ from services.inference.events import (
     TokenLogprob,
     ToolDelta,
     Usage,
+    out_of_time,
 )
 from services.inference.identifiers import unique
 from services.inference.registry import ServedModel
 from services.inference.scoring import Scorer
+from services.metering import Metered, Outcome, Used, outcome_of
 
 _log = logging.getLogger(__name__)
+
+_ALMOST_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +77,11 @@ class Run:
     ended.
     """
 
-    def __init__(self, plan: RunPlan, sink: EventSink, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, plan: RunPlan, sink: EventSink, metered: Metered, on_end: Callable[[], None]
+    ) -> None:
         self._plan = plan
+        self._metered = metered
         self._sink = sink
         self._on_end = on_end
         self._choices = plan.choices
@@ -85,7 +94,7 @@ class Run:
         self._open = len(plan.choices)
         self._over = False
         self._submitted = self._clock()
-        self._admitted = self._submitted
+        self._admitted: float | None = None
         self._first: float | None = None
 
     @property
@@ -98,12 +107,19 @@ class Run:
         try:
             self._handle = self._plan.served.loaded.engine.submit(self._plan.group, self._take)
         except BaseException:
+            self._metered.withdraw()
             self._close()
             raise
 
     def cancel(self) -> None:
         """Ends the request within one engine step. No event follows."""
+        deadline = self._plan.group.deadline
+        late = deadline is not None and asyncio.get_running_loop().time() >= deadline - _ALMOST_S
+        self._stop(outcome_of(asyncio.CancelledError(), is_late=late))
+
+    def _stop(self, outcome: Outcome) -> None:
         if not self._over:
+            self._settle(outcome)
             self._close()
             if self._handle is not None:
                 self._handle.cancel()
@@ -133,7 +149,7 @@ class Run:
                     break
         except Exception as error:
             _log.exception("A request failed while its output was made.")
-            self.cancel()
+            self._stop(Outcome.FAILED)
             out.append(Aborted(error))
         if out:
             self._sink(out)
@@ -166,8 +182,12 @@ class Run:
             case Admitted():
                 self._start(out)
             case Failed():
+                error = event.error
+                if isinstance(error, DeadlineExceeded):
+                    error = out_of_time(self._used(Outcome.DEADLINE_EXCEEDED))
+                self._settle(outcome_of(error))
                 self._close()
-                out.append(Aborted(event.error))
+                out.append(Aborted(error))
             case Token():
                 pass
 
@@ -204,7 +224,7 @@ class Run:
             return
         if self._buffers is not None:
             self._choose(self._buffers, out)
-        out.append(self._done())
+        out.append(self._done(self._settle(Outcome.OK)))
         self._close()
 
     def _choose(self, buffers: Sequence[Sequence[AnyEvent]], out: list[AnyEvent]) -> None:
@@ -217,17 +237,32 @@ class Run:
                 index = prompt * plan.n + place
                 out += [_renumbered(event, index) for event in buffers[candidate]]
 
-    def _done(self) -> Done:
-        now = self._clock()
-        first = self._first if self._first is not None else now
-        prompts = range(len(self._plan.prompts))
+    def _done(self, used: Used) -> Done:
+        first = self._first if self._first is not None else self._clock()
+        read_s = first - self._submitted - used.queued_s
         return Done(
-            Usage(
-                prompt_tokens=sum(len(prompt.ids) for prompt in self._plan.prompts),
-                completion_tokens=sum(choice.token_count for choice in self._choices),
-                cached_tokens=sum(self._cached(prompt) for prompt in prompts),
-            ),
-            Timings(self._admitted - self._submitted, first - self._admitted, now - first),
+            Usage(used.prompt_tokens, used.completion_tokens, used.cached_tokens),
+            Timings(used.queued_s, read_s, max(used.ran_s - read_s, 0.0)),
+        )
+
+    def _settle(self, outcome: Outcome) -> Used:
+        """Tells what was used, before anybody is told of the end."""
+        used = self._used(outcome)
+        self._metered.settle(used)
+        return used
+
+    def _used(self, outcome: Outcome) -> Used:
+        now = self._clock()
+        if self._admitted is None:
+            return Used(outcome, queued_s=now - self._submitted)
+        prompts = self._plan.prompts
+        return Used(
+            outcome,
+            prompt_tokens=sum(len(prompt.ids) for prompt in prompts),
+            completion_tokens=sum(choice.token_count for choice in self._choices),
+            cached_tokens=sum(map(self._cached, range(len(prompts)))),
+            queued_s=self._admitted - self._submitted,
+            ran_s=now - self._admitted,
         )
 
     def _cached(self, prompt: int) -> int:

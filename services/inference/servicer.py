@@ -5,23 +5,31 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.message import Message as ProtoMessage
 from penstock.inference.v1 import event_pb2 as event_pb
 from penstock.inference.v1 import inference_service_pb2 as pb
 from penstock.inference.v1 import queue_pb2 as queue_pb
-from penstock.inference.v1 import sampling_pb2 as sampling_pb
 from penstock.inference.v1.inference_service_pb2_grpc import InferenceServiceServicer
 
-from services.errors import InvalidArgument, UnsupportedParameter
-from services.inference import convert, convert_events
+from services.errors import UnsupportedParameter
+from services.inference import (
+    convert,
+    convert_events,
+    convert_infer,
+    tensor_inference,
+    tensor_values,
+)
 from services.inference.callers import caller_of
 from services.inference.conversation import check_chats, render
-from services.inference.generation import Generator, off_loop
-from services.inference.registry import Registry, ServedModel
+from services.inference.engine import LoadedModel
+from services.inference.generation import Generator
+from services.inference.prompts import off_loop
+from services.inference.registry import AnyServed, Registry, ServedTensors
 from services.inference.requests import Caller, ChatRequest, CompleteRequest, Message, Speaker
 from services.inference.validation import check_vocabulary
+from services.metering import Meter, Unmetered
 from services.rpc.access import Role, principal, request_id, requires
-from services.rpc.validation import validate
+from services.rpc.metering import work_of
 from services.serving.models import ModelKind
 from services.serving.queues import Counts, queue_status
 
@@ -32,16 +40,20 @@ Context = Any
 class InferenceServicer(InferenceServiceServicer):
     """Serves the models of a registry."""
 
-    def __init__(self, generator: Generator, registry: Registry) -> None:
+    def __init__(
+        self, generator: Generator, registry: Registry, meter: Meter | None = None
+    ) -> None:
+        """Takes what keeps account of tensors, beside the generator's (None: nothing does)."""
         self._generator = generator
         self._registry = registry
+        self._meter = meter or Unmetered()
 
     @requires(Role.USER)
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:
         """Answers a conversation."""
         asked = convert.to_chat_request(request)
         return convert_events.from_chat_answer(
-            await self._generator.collect(asked, _caller(context))
+            await self._generator.collect(asked, await _caller(request, context))
         )
 
     @requires(Role.USER)
@@ -50,7 +62,8 @@ class InferenceServicer(InferenceServiceServicer):
     ) -> AsyncGenerator[event_pb.ChatEvent, None]:
         """Answers a conversation as it is generated."""
         asked = convert.to_chat_request(request)
-        async with aclosing(self._generator.stream(asked, _caller(context))) as events:
+        caller = await _caller(request, context)
+        async with aclosing(self._generator.stream(asked, caller)) as events:
             async for event in events:
                 yield convert_events.from_chat_event(event)
 
@@ -59,7 +72,7 @@ class InferenceServicer(InferenceServiceServicer):
         """Continues texts."""
         asked = convert.to_complete_request(request)
         return convert_events.from_complete_answer(
-            await self._generator.collect(asked, _caller(context))
+            await self._generator.collect(asked, await _caller(request, context))
         )
 
     @requires(Role.USER)
@@ -68,7 +81,8 @@ class InferenceServicer(InferenceServiceServicer):
     ) -> AsyncGenerator[event_pb.CompleteEvent, None]:
         """Continues texts as they are generated."""
         asked = convert.to_complete_request(request)
-        async with aclosing(self._generator.stream(asked, _caller(context))) as events:
+        caller = await _caller(request, context)
+        async with aclosing(self._generator.stream(asked, caller)) as events:
             async for event in events:
                 yield convert_events.from_complete_event(event)
 
@@ -113,7 +127,9 @@ class InferenceServicer(InferenceServiceServicer):
         self, request: pb.GetRuntimeInfoRequest, context: Context
     ) -> pb.RuntimeInfo:
         """Tells how a model is being served."""
-        served = self._registry.resolve(request.model)
+        served = self._registry.find(request.model)
+        if isinstance(served, ServedTensors):
+            return _tensor_runtime(served)
         info, status = served.loaded.engine.info, served.loaded.engine.status()
         text = served.loaded.text
         return pb.RuntimeInfo(
@@ -132,24 +148,29 @@ class InferenceServicer(InferenceServiceServicer):
             fingerprint=served.fingerprint,
             running_count=status.running,
             waiting_count=status.waiting,
+            completed_24h=status.completed_24h,
         )
 
     @requires(Role.USER)
     async def Infer(self, request: pb.InferRequest, context: Context) -> pb.InferResponse:
-        """Runs a model on text: chat models answer it, completion models continue it."""
-        served = self._registry.resolve(request.model)
+        """Runs a model: chat models answer text, completion models continue it, tensor models
+        compute with tensors."""
+        served = self._registry.find(request.model)
+        caller = await _caller(request, context)
+        if isinstance(served, ServedTensors):
+            return await _infer_tensors(request, served, caller, self._meter)
         if not request.HasField("text"):
             field = str(request.WhichOneof("input"))
             raise UnsupportedParameter(
                 f"'{field}': the model `{request.model}` takes text.", field=field
             )
-        sampling = convert.to_sampling(_parameters(request))
+        sampling = convert_infer.to_text_parameters(request.parameters)
         if served.kind is ModelKind.CHAT:
             message = Message(Speaker.USER, (request.text,))
             asked = ChatRequest(request.model, (message,), sampling)
         else:
             asked = CompleteRequest(request.model, (request.text,), sampling)
-        answer = await self._generator.collect(asked, _caller(context))
+        answer = await self._generator.collect(asked, caller)
         timings = answer.timings
         return pb.InferResponse(
             model=answer.started.model,
@@ -166,34 +187,68 @@ class InferenceServicer(InferenceServiceServicer):
         return queue_status(self._registry, "llm", _counts)
 
 
-def _caller(context: Context) -> Caller:
+def _answerable(remaining_s: float | None) -> float | None:
+    """The time that generating may take: the rest is for telling where it went."""
+    return None if remaining_s is None else remaining_s - min(0.05, remaining_s / 10)
+
+
+async def _caller(request: ProtoMessage, context: Context) -> Caller:
     remaining: float | None = context.time_remaining()
-    return caller_of(principal(), request_id(), remaining)
+    work = await work_of(request)
+    return caller_of(principal(), request_id(), _answerable(remaining), work=work)
 
 
-def _parameters(request: pb.InferRequest) -> sampling_pb.Sampling:
-    """Reads `parameters` as sampling fields."""
-    given = MessageToDict(request.parameters)
-    for name in given:
-        if name not in sampling_pb.Sampling.DESCRIPTOR.fields_by_name:
-            field = f"parameters.{name}"
-            raise InvalidArgument(f"'{field}': there is no such parameter.", field=field)
-    sampling = sampling_pb.Sampling()
-    for name, value in given.items():
-        try:
-            ParseDict({name: value}, sampling)
-        except ParseError:
-            field = f"parameters.{name}"
-            raise InvalidArgument(f"'{field}': has the wrong type.", field=field) from None
-    if sampling.n > 1:
-        raise InvalidArgument("'parameters.n': one inference has one answer.", field="parameters.n")
-    try:
-        validate(sampling)
-    except InvalidArgument as error:
-        raise InvalidArgument(error.message, field=f"parameters.{error.field}") from None
-    return sampling
+async def _infer_tensors(
+    request: pb.InferRequest, served: ServedTensors, caller: Caller, meter: Meter
+) -> pb.InferResponse:
+    """Answers tensors with tensors, and a structure with a structure."""
+    convert_infer.refuse_parameters(request.parameters)
+    match request.WhichOneof("input"):
+        case "tensors":
+            tensors = convert_infer.to_tensor_list(request.tensors)
+            return convert_infer.from_inferred(
+                served.id, await tensor_inference.infer(served, tensors, caller, meter)
+            )
+        case "struct":
+            specs = served.loaded.info.inputs
+            tensors = await off_loop(
+                request.ByteSize(),
+                lambda: tensor_values.to_tensors(convert_infer.to_values(request.struct), specs),
+            )
+            inferred = await tensor_inference.infer(served, tensors, caller, meter)
+            struct = await off_loop(
+                sum(len(tensor.data) for tensor in inferred.tensors),
+                lambda: convert_infer.from_values(tensor_values.from_tensors(inferred.tensors)),
+            )
+            latency = convert_events.duration(inferred.latency_s)
+            return pb.InferResponse(model=served.id, struct=struct, latency=latency)
+        case _:
+            raise UnsupportedParameter(
+                f"'text': the model `{request.model}` takes tensors.", field="text"
+            )
 
 
-def _counts(served: ServedModel) -> Counts:
-    status = served.loaded.engine.status()
+def _tensor_runtime(served: ServedTensors) -> pb.RuntimeInfo:
+    info, status = served.loaded.info, served.loaded.status()
+    mean = status.mean_latency_s
+    return pb.RuntimeInfo(
+        model=served.id,
+        slot_count=1,
+        revision=served.revision,
+        engine=info.name,
+        device=info.device,
+        dtype=info.dtype,
+        fingerprint=served.fingerprint,
+        running_count=status.running,
+        waiting_count=status.waiting,
+        inputs=convert_infer.from_specs(info.inputs),
+        outputs=convert_infer.from_specs(info.outputs),
+        completed_24h=status.completed_24h,
+        mean_latency=None if mean is None else convert_events.duration(mean),
+    )
+
+
+def _counts(served: AnyServed) -> Counts:
+    loaded = served.loaded
+    status = (loaded.engine if isinstance(loaded, LoadedModel) else loaded).status()
     return Counts(status.running, status.waiting, status.completed_24h)

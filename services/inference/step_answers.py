@@ -8,7 +8,7 @@ from penstock.inference.v1 import inference_service_pb2 as inference_pb
 from services.errors import MessageTooLarge
 from services.inference.convert_events import from_chat_answer, from_complete_answer
 from services.inference.events import Answer
-from services.inference.generation import off_loop
+from services.inference.prompts import off_loop
 from services.rpc.transport import MAX_MESSAGE_BYTES
 
 PIECE_BYTES = 64 * 1024
@@ -41,15 +41,15 @@ class AnswersOut:
     """Answers that are being sent, a piece of each in turn."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[int, bytes, int]] = deque()
+        self._waiting: deque[tuple[int, bytes, int, Any]] = deque()
 
     def __bool__(self) -> bool:
         """Tells whether anything is left to send."""
         return bool(self._waiting)
 
-    def put(self, stream_id: int, data: bytes) -> None:
-        """Takes the answer of a request."""
-        self._waiting.append((stream_id, data, 0))
+    def put(self, stream_id: int, data: bytes, tokens: Any = None) -> None:
+        """Takes the answer of a request, and what its first update tells of the caller's tokens."""
+        self._waiting.append((stream_id, data, 0, tokens))
 
     def drop(self, stream_id: int) -> None:
         """Sends no more of an answer."""
@@ -63,13 +63,13 @@ class AnswersOut:
         """Adds to a message's updates what it may carry."""
         room = SHARE_BYTES
         while self._waiting and room > 0:
-            stream_id, data, start = self._waiting.popleft()
+            stream_id, data, start, tokens = self._waiting.popleft()
             end = start + PIECE_BYTES
             if end >= len(data):
-                updates.add(stream_id=stream_id, answer=data[start:])
+                updates.add(stream_id=stream_id, answer=data[start:], tokens=tokens)
             else:
-                updates.add(stream_id=stream_id, piece=data[start:end])
-                self._waiting.append((stream_id, data, end))
+                updates.add(stream_id=stream_id, piece=data[start:end], tokens=tokens)
+                self._waiting.append((stream_id, data, end, None))
             room -= min(end, len(data)) - start
 
 

@@ -20,7 +20,8 @@ from services.inference.generation import Generator
 from services.inference.step_answers import AnswersOut
 from services.inference.step_streams import StepStream
 from services.rpc.access import draining, open_method
-from services.rpc.tokens import Authenticator
+from services.rpc.authentication import Authenticator
+from services.rpc.limits import CallLimits
 
 
 class StepServicer(StepServiceServicer):
@@ -32,9 +33,12 @@ class StepServicer(StepServiceServicer):
         authenticator: Authenticator,
         *,
         slow_reader_timeout_s: float = 30.0,
+        limits: CallLimits | None = None,
     ) -> None:
+        """Takes what generates, who tells callers apart, and what limits them."""
         self._generator = generator
         self._authenticator = authenticator
+        self._limits = limits
         self._slow_reader_timeout_s = slow_reader_timeout_s
 
     @open_method
@@ -43,7 +47,11 @@ class StepServicer(StepServiceServicer):
     ) -> AsyncGenerator[pb.StepStreamResponse, None]:
         """Runs requests until the edge closes the stream."""
         session = StepSession(
-            self._generator, self._authenticator, self._slow_reader_timeout_s, draining()
+            self._generator,
+            self._authenticator,
+            self._slow_reader_timeout_s,
+            draining(),
+            self._limits,
         )
         reader = asyncio.create_task(session.read(request_iterator), name="step-stream-reader")
         try:
@@ -65,8 +73,10 @@ class StepSession:
         authenticator: Authenticator,
         slow_reader_timeout_s: float,
         drains: asyncio.Event,
+        limits: CallLimits | None = None,
     ) -> None:
         self.generator = generator
+        self.limits = limits
         self.authenticator = authenticator
         self.slow_reader_timeout_s = slow_reader_timeout_s
         self.drains = drains

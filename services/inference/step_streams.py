@@ -4,11 +4,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import grpc
 from penstock.inference.internal.v1 import step_service_pb2 as pb
 
+from policy.principals import Role
 from services.errors import DomainError, InvalidArgument
 from services.inference.buffers import slow_reader
 from services.inference.callers import caller_of
@@ -20,15 +22,18 @@ from services.inference.requests import Caller, GenerationRequest
 from services.inference.runs import Run
 from services.inference.step_answers import AnswersOut, written
 from services.rpc import access_log
+from services.rpc.access import require
+from services.rpc.authentication import Authenticator, authenticated
 from services.rpc.call import Call, enter
 from services.rpc.errors import status_code, to_status
-from services.rpc.handlers import request_id_from
-from services.rpc.roles import Role
-from services.rpc.tokens import Authenticator
+from services.rpc.limits import CallLimits
+from services.rpc.metadata import DIALECT_KEY, dialect_from, request_id_from
+from services.rpc.metering import work_of
 from services.rpc.tracing import continue_trace
 from services.rpc.validation import validate
 
 _log = logging.getLogger(__name__)
+_SERVICE = "penstock.inference.v1.InferenceService"
 _METHOD = "/penstock.inference.internal.v1.StepService/StepStream:"
 _MOST_WAITING = 16
 """Updates that may wait for credit before the engine is paused."""
@@ -39,6 +44,7 @@ class Session(Protocol):
 
     generator: Generator
     authenticator: Authenticator
+    limits: CallLimits | None
     slow_reader_timeout_s: float
     drains: asyncio.Event
     answers: AnswersOut
@@ -71,19 +77,21 @@ class StepStream:
         self._run: Run | None = None
         self._paused = False
         self._ended = False
+        self._told = False
         self._timer: asyncio.TimerHandle | None = None
         self._call = Call(
             _METHOD + self._kind,
             request_id_from(start.metadata.get("x-request-id")),
             continue_trace(start.metadata.get("traceparent")),
             session.drains,
+            dialect=dialect_from(start.metadata.get(DIALECT_KEY)),
         )
 
     async def begin(self, start: pb.Start) -> None:
         """Authenticates, validates and starts the request; sees a whole answer through."""
         enter(self._call)
         try:
-            request, caller = self._admit(start)
+            request, caller = await self._admit(start)
             if start.whole:
                 await self._answer(request, caller)
                 return
@@ -104,7 +112,7 @@ class StepStream:
         if not isinstance(error, DomainError):
             _log.exception("A request of a step stream failed.", exc_info=error)
         self._end(status_code(error))
-        self._session.updates.add(stream_id=self._id, error=to_status(error))
+        self._add(error=to_status(error))
         self._session.wake()
 
     def cancel(self) -> None:
@@ -136,36 +144,49 @@ class StepStream:
                 self._wait(event)
         self._session.wake()
 
-    def _admit(self, start: pb.Start) -> tuple[GenerationRequest, Caller]:
-        principal = self._session.authenticator.authenticate(start.metadata)
+    async def _admit(self, start: pb.Start) -> tuple[GenerationRequest, Caller]:
+        principal = await authenticated(self._session.authenticator, start.metadata)
         self._call.principal = principal
-        principal.require({Role.USER})
+        require(principal, Role.USER)
         remaining_s = start.timeout_ms / 1000 if start.timeout_ms > 0 else None
-        caller = caller_of(principal, self._call.request_id, remaining_s)
-        return _request(start), caller
+        if self._session.limits is not None:
+            await self._session.limits.admit(self._call, start.metadata)
+        request = _request(start)
+        asked = start.chat if self._kind == "chat" else start.complete
+        method = f"{_SERVICE}/{'' if start.whole else 'Stream'}{self._kind.capitalize()}"
+        work = replace(await work_of(asked), method=method)
+        return request, caller_of(principal, self._call.request_id, remaining_s, work=work)
 
     async def _answer(self, request: GenerationRequest, caller: Caller) -> None:
         """Sends the whole answer. Cancelling the task cancels the request."""
         answer = await self._session.generator.collect(request, caller)
         data = await written(answer, self._kind)
         if not self._ended:
-            self._session.answers.put(self._id, data)
+            self._session.answers.put(self._id, data, _tokens(self._call))
             self._session.wake()
             self._end(grpc.StatusCode.OK)
 
     def _emit(self, event: AnyEvent) -> None:
         self._credit -= 1
-        updates = self._session.updates
         if type(event) is Delta and not event.index and not event.logprobs:
-            updates.add(stream_id=self._id, text=event.text)
+            self._session.updates.add(stream_id=self._id, text=event.text)
         elif isinstance(event, Aborted):
             self.fail(event.error)
         elif self._kind == "chat":
-            updates.add(stream_id=self._id, chat=from_chat_event(event))
+            self._add(chat=from_chat_event(event))
         else:
-            updates.add(stream_id=self._id, complete=from_complete_event(event))
+            self._add(complete=from_complete_event(event))
         if isinstance(event, Done):
             self._end(grpc.StatusCode.OK)
+
+    def _add(self, **update: Any) -> None:
+        """Adds an update; the first tells what is left of the caller's tokens."""
+        added = self._session.updates.add(stream_id=self._id, **update)
+        if not self._told:
+            self._told = True
+            tokens = _tokens(self._call)
+            if tokens is not None:
+                added.tokens.CopyFrom(tokens)
 
     def _wait(self, event: AnyEvent) -> None:
         self._waiting.append(event)
@@ -189,6 +210,8 @@ class StepStream:
             self._run.cancel()
         elif self.starting is not None and self.starting is not asyncio.current_task():
             self.starting.cancel()
+        if self._call.admission is not None:
+            self._call.admission.end()
         self._session.forget(self._id)
         access_log.record(self._call, code, quiet=False)
 
@@ -196,6 +219,15 @@ class StepStream:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _tokens(call: Call) -> pb.TokenAllowance | None:
+    left = call.tokens
+    if left is None:
+        return None
+    return pb.TokenAllowance(
+        limit=left.limit, remaining=left.remaining, reset_ms=round(left.reset_s * 1000)
+    )
 
 
 def _request(start: pb.Start) -> GenerationRequest:

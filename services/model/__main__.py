@@ -2,23 +2,39 @@
 
 import asyncio
 import contextlib
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from penstock.access.v1.key_service_pb2_grpc import add_KeyServiceServicer_to_server
+from penstock.access.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server
 from penstock.model.v1 import model_service_pb2
 from penstock.model.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 
 from services.errors import InvalidArgument
 from services.model.catalog import Catalog
+from services.model.key_feed import KeyFeed
+from services.model.key_servicer import KeyServicer
+from services.model.keys import Keys
 from services.model.records import ModelKind
 from services.model.reports import Reports
 from services.model.seeds import Seed, plant
 from services.model.servicer import ModelServicer
 from services.model.sources import SourcePolicy
+from services.model.stores.keys import SqlKeys
 from services.model.stores.sql import SqlStore
+from services.model.stores.usage import SqlUsage
+from services.model.usage import UsageLedger
+from services.model.usage_servicer import UsageServicer
 from services.model.watches import ChangeFeed, Watches, keep
 from services.rpc.health import HealthRegistry
-from services.rpc.process import run_service, server_settings, token_store
+from services.rpc.process import (
+    authenticator_of,
+    default_limits,
+    limited,
+    run_service,
+    server_settings,
+)
 from services.rpc.server import Registration, serve
 from services.settings import Settings, SettingsError
 
@@ -32,6 +48,10 @@ async def main(settings: Settings) -> None:
     except ValueError as error:
         raise SettingsError(f"[services.model] database_url: {error}") from error
     async with contextlib.aclosing(store):
+        key_store = SqlKeys(store)
+        key_feed = KeyFeed(key_store)
+        await key_feed.refresh()
+        keys = Keys(key_store, announce=key_feed.announced)
         feed = ChangeFeed()
         catalog = Catalog(store, announce=feed.announce)
         reports = Reports(catalog)
@@ -50,21 +70,34 @@ async def main(settings: Settings) -> None:
             ),
             version=_version(),
         )
+        days = settings.usage.retention_days
+        ledger = UsageLedger(SqlUsage(store), retention=timedelta(days) if days else None)
+        following = asyncio.create_task(key_feed.run(), name="key-feed")
+        retaining = asyncio.create_task(ledger.keep())
         keeping = asyncio.create_task(
             keep(catalog, reports, feed, tell=lambda well: health.set(_SERVICE, well))
         )
         try:
-            await serve(
-                "model",
-                server_settings(settings, "model"),
-                [Registration(add_ModelServiceServicer_to_server, servicer)],
-                authenticator=token_store(settings),
-                health=health,
-            )
+            async with limited(settings) as limits:
+                await serve(
+                    "model",
+                    server_settings(settings, "model"),
+                    [
+                        Registration(add_ModelServiceServicer_to_server, servicer),
+                        Registration(add_UsageServiceServicer_to_server, UsageServicer(ledger)),
+                        Registration(
+                            add_KeyServiceServicer_to_server,
+                            KeyServicer(keys, key_feed, defaults=default_limits(settings)),
+                        ),
+                    ],
+                    authenticator=authenticator_of(settings, key_feed.book),
+                    health=health,
+                    limits=limits.calls,
+                )
         finally:
-            keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeping
+            for task in (keeping, retaining, following):
+                task.cancel()
+            await asyncio.gather(keeping, retaining, following, return_exceptions=True)
 
 
 def _seeds(settings: Settings) -> list[Seed]:

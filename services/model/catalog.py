@@ -17,6 +17,7 @@ from services.model.checks import (
     fingerprint,
     receipt_key,
 )
+from services.model.names import not_found
 from services.model.records import (
     DeployRequest,
     Entry,
@@ -84,14 +85,19 @@ class Catalog:
             return self.view(await find(tx, name))
 
     async def list(
-        self, *, kinds: Sequence[ModelKind] = (), page_size: int = 0, page_token: str = ""
+        self,
+        *,
+        kinds: Sequence[ModelKind] = (),
+        page_size: int = 0,
+        page_token: str = "",
+        sees: Callable[[Entry], bool] = lambda _: True,
     ) -> Page[Model]:
-        """Returns models by ID."""
+        """Returns models by ID, those that the caller sees."""
         query = ["models", *sorted(set(kinds))]
         after = decode(page_token, query).id
         size = paging.page_size(page_size)
         async with self.store.reading() as tx:
-            entries = await tx.entries(kinds=kinds, after=after, limit=size + 1)
+            entries = await paging.seen(tx, sees, kinds=kinds, after=after, count=size + 1)
         token = encode(Place(entries[size - 1].id), query) if len(entries) > size else ""
         return Page([self.view(entry) for entry in entries[:size]], token)
 
@@ -252,7 +258,7 @@ async def find(tx: Reading, name: str) -> Entry:
     """Returns the entry that has this ID or alias, or raises `ModelNotFound`."""
     model_id = await tx.resolve(name)
     if model_id is None:
-        raise ModelNotFound(f"There is no model {name[:300]!r}. ListModels names all.")
+        raise not_found(name)
     return (await tx.entries(ids=[model_id]))[0]
 
 

@@ -2,12 +2,17 @@
 
 import re
 
-from services.errors import InvalidArgument
+from services.errors import InvalidArgument, ModelNotFound
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,255}")
 # Words with a meaning in the REST paths below `/models/`.
 _WORDS = frozenset({"deploy"})
 _SUFFIXES = ("/config", "/revisions", ":setAliases")
+
+
+def not_found(name: str) -> ModelNotFound:
+    """Makes the error for a name that no model has."""
+    return ModelNotFound(f"There is no model {name[:300]!r}. ListModels names all.")
 
 
 def check_text(text: str, field: str) -> str:

@@ -11,15 +11,16 @@ from penstock.model.v1 import model_pb2 as pb
 from penstock.model.v1 import model_service_pb2 as service_pb
 from penstock.model.v1 import model_service_pb2_grpc as service_grpc
 
-from services.errors import DeadlineExceeded, Unavailable
+from services.errors import DeadlineExceeded, PermissionDenied, Unavailable
 from services.model import convert
 from services.model.catalog import Catalog
 from services.model.names import parse_config_name, parse_model_name
 from services.model.records import Model
 from services.model.reports import Reports
+from services.model.sight import Sight
 from services.model.sources import FINE_TUNED, SourcePolicy
 from services.model.watches import HEARTBEAT_S, Watches
-from services.rpc.access import Role, draining, principal, requires
+from services.rpc.access import Role, draining, principal, require, requires
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -61,6 +62,7 @@ class ModelServicer(service_grpc.ModelServiceServicer):
             kinds=convert.kinds(request.kinds),
             page_size=request.page_size,
             page_token=request.page_token,
+            sees=Sight(principal()).sees,
         )
         return service_pb.ListModelsResponse(
             models=[_model(model) for model in page.items], next_page_token=page.next_page_token
@@ -69,7 +71,7 @@ class ModelServicer(service_grpc.ModelServiceServicer):
     @requires(Role.USER)
     async def GetModel(self, request: service_pb.GetModelRequest, context: Context) -> pb.Model:
         """Gets one model, by ID or alias."""
-        return _model(await self._catalog.get(parse_model_name(request.name, "name")))
+        return _model(await self._seen(parse_model_name(request.name, "name")))
 
     @requires(Role.MODEL_MANAGER, Role.SERVICE)
     async def DeployModel(
@@ -78,7 +80,12 @@ class ModelServicer(service_grpc.ModelServiceServicer):
         """Adds a model, or a revision to one."""
         if request.allow_update or not request.source.startswith(FINE_TUNED):
             # TrainingService deploys what jobs made, and changes nothing that is there.
-            principal().require([Role.MODEL_MANAGER])
+            require(principal(), Role.MODEL_MANAGER)
+        if not principal().may_use(request.model_id, *request.aliases):
+            raise PermissionDenied(
+                f"This key may not use a model called {request.model_id!r}, so it deploys none.",
+                field="model_id",
+            )
         source = await self._sources.check(request.source)
         model = await self._catalog.deploy(
             convert.deploy_request(request, source),
@@ -104,7 +111,9 @@ class ModelServicer(service_grpc.ModelServiceServicer):
     @requires(Role.MODEL_MANAGER)
     async def DeleteModel(self, request: service_pb.DeleteModelRequest, context: Context) -> Empty:
         """Removes a model."""
-        await self._catalog.delete(parse_model_name(request.name, "name"))
+        name = parse_model_name(request.name, "name")
+        await self._check_seen(name)
+        await self._catalog.delete(name)
         return Empty()
 
     @requires(Role.USER)
@@ -112,8 +121,10 @@ class ModelServicer(service_grpc.ModelServiceServicer):
         self, request: service_pb.ListRevisionsRequest, context: Context
     ) -> service_pb.ListRevisionsResponse:
         """Lists the revisions of a model, newest first."""
+        name = parse_model_name(request.parent, "parent")
+        await self._check_seen(name)
         page = await self._catalog.revisions(
-            parse_model_name(request.parent, "parent"),
+            name,
             page_size=request.page_size,
             page_token=request.page_token,
         )
@@ -128,7 +139,7 @@ class ModelServicer(service_grpc.ModelServiceServicer):
         self, request: service_pb.GetModelConfigRequest, context: Context
     ) -> pb.ModelConfig:
         """Gets the settings of a model."""
-        model = await self._catalog.get(parse_config_name(request.name, "name"))
+        model = await self._seen(parse_config_name(request.name, "name"))
         return convert.config_proto(model.entry)
 
     @requires(Role.ADMIN)
@@ -136,8 +147,10 @@ class ModelServicer(service_grpc.ModelServiceServicer):
         self, request: service_pb.UpdateModelConfigRequest, context: Context
     ) -> pb.ModelConfig:
         """Changes settings of a model."""
+        name = parse_config_name(request.config.name, "config.name")
+        await self._check_seen(name)
         model = await self._catalog.update_config(
-            parse_config_name(request.config.name, "config.name"),
+            name,
             convert.config_changes(request),
             etag=request.config.etag,
         )
@@ -149,6 +162,7 @@ class ModelServicer(service_grpc.ModelServiceServicer):
     ) -> pb.Model:
         """Sets the other IDs of a model."""
         name = parse_model_name(request.name, "name")
+        await self._check_seen(name)
         return _model(await self._catalog.set_aliases(name, request.aliases))
 
     @requires(Role.USER)
@@ -165,11 +179,24 @@ class ModelServicer(service_grpc.ModelServiceServicer):
         """Streams the catalogue."""
         whole = _sees_whole()
         kinds = convert.kinds(request.kinds)
-        events = self._watches.watch(kinds, request.resume_sequence, end=draining())
+        sight = Sight(principal())
+        # Who sees a part begins with a snapshot: what was shown to them before is not known.
+        after = request.resume_sequence if sight.is_whole else 0
+        events = self._watches.watch(kinds, after, end=draining())
         async with aclosing(events):
             async for event in events:
-                yield convert.event_proto(event, whole=whole, heartbeat_s=self._heartbeat_s)
+                if (seen := sight.event(event)) is not None:
+                    yield convert.event_proto(seen, whole=whole, heartbeat_s=self._heartbeat_s)
         raise Unavailable("The server is shutting down. Watch again.", retry_after_s=1)
+
+    async def _seen(self, name: str) -> Model:
+        """Returns a model that the caller named and sees."""
+        return Sight(principal()).found(await self._catalog.get(name), name)
+
+    async def _check_seen(self, name: str) -> None:
+        """Raises `ModelNotFound` where the caller does not see what they named."""
+        if not Sight(principal()).is_whole:
+            await self._seen(name)
 
     @requires(Role.SERVICE)
     async def ReportModelState(

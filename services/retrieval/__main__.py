@@ -6,6 +6,7 @@ import contextlib
 import grpc
 from penstock.retrieval.v1.retrieval_service_pb2_grpc import add_RetrievalServiceServicer_to_server
 
+from policy.vouchers import Vouchers
 from services.retrieval.answering import Answering
 from services.retrieval.catalog import ChunkDefaults, Collections
 from services.retrieval.clients import (
@@ -24,7 +25,13 @@ from services.retrieval.servicer import Domain, RetrievalServicer
 from services.retrieval.store import Store
 from services.retrieval.stores import open_store
 from services.rpc.channels import channel
-from services.rpc.process import client_tls, run_service, server_settings, token_store
+from services.rpc.process import (
+    authenticator_of,
+    client_tls,
+    limited,
+    run_service,
+    server_settings,
+)
 from services.rpc.server import Registration, serve
 from services.settings import RetrievalSettings, Settings, SettingsError
 
@@ -39,10 +46,14 @@ async def main(settings: Settings) -> None:
             raise SettingsError(f"[services.retrieval] database_url: {error}") from error
         stack.push_async_callback(store.close)
         extractor = await stack.enter_async_context(Extractor())
+        limits = await stack.enter_async_context(limited(settings))
+        vouchers = Vouchers(settings.auth.service_token)
 
         def to(target: str) -> grpc.aio.Channel:
             # Without the service's token: calls go out under the credential of whoever calls.
-            opened = channel(target, tls=client_tls(settings), idempotent=IDEMPOTENT)
+            opened = channel(
+                target, tls=client_tls(settings), vouchers=vouchers, idempotent=IDEMPOTENT
+            )
             stack.push_async_callback(opened.close)
             return opened
 
@@ -62,7 +73,8 @@ async def main(settings: Settings) -> None:
                         RetrievalServicer(domain, InferenceClient(to(services.inference.target))),
                     )
                 ],
-                authenticator=token_store(settings),
+                authenticator=authenticator_of(settings),
+                limits=limits.calls,
             )
         finally:
             sweeping.cancel()

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from services.rpc.call import draining, principal, request_id
-from services.rpc.roles import ANONYMOUS, Principal, Role
+from policy.principals import ANONYMOUS, Principal, Role
+from services.errors import PermissionDenied
+from services.rpc.call import dialect, draining, principal, request_id
 
 __all__ = [
     "ANONYMOUS",
@@ -20,11 +21,13 @@ __all__ = [
     "Principal",
     "Role",
     "access_of",
+    "dialect",
     "draining",
     "endless",
     "open_method",
     "principal",
     "request_id",
+    "require",
     "requires",
     "validates_itself",
 ]
@@ -58,6 +61,16 @@ def requires(*roles: Role) -> Callable[[Method], Method]:
         return method
 
     return declare
+
+
+def require(who: Principal, *roles: Role) -> None:
+    """Raises `PermissionDenied` unless somebody holds one of the roles."""
+    if not who.holds_any(roles):
+        names = " or ".join(f"'{role.value}'" for role in sorted(roles))
+        raise PermissionDenied(
+            f"This needs the role {names}. Use a key that has it.",
+            metadata={"required_role": ",".join(role.value for role in sorted(roles))},
+        )
 
 
 def open_method(method: Method) -> Method:

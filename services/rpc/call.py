@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from services.rpc.roles import Principal
+from policy.limits_port import Allowance
+from policy.limits_requests import Admission
+from policy.principals import Principal
+from services.rpc.metadata import NO_DIALECT
 from services.rpc.tracing import Trace
 
 
@@ -26,6 +29,14 @@ class Call:
     """Set once the server drains."""
     principal: Principal | None = None
     """Set once the caller is authenticated."""
+    dialect: str = NO_DIALECT
+    """Dialect that the request came in."""
+    admission: Admission | None = None
+    """Its place among the requests of its caller, where that is limited."""
+    requests: Allowance | None = None
+    """What the caller may still do of its requests a minute, once it is counted here."""
+    tokens: Allowance | None = None
+    """What it may still use of its tokens a minute, once some are reserved."""
     started: float = field(default_factory=time.perf_counter)
     """When it began."""
 
@@ -64,6 +75,17 @@ def principal() -> Principal:
 def request_id() -> str:
     """Returns the ID of the request being served. Raises `LookupError` outside a call."""
     return _current.get().request_id
+
+
+def method() -> str:
+    """Returns the full name of the method being served, without a slash in front. Raises
+    `LookupError` outside a call."""
+    return _current.get().method.lstrip("/")
+
+
+def dialect() -> str:
+    """Returns the dialect of the request being served. Raises `LookupError` outside a call."""
+    return _current.get().dialect
 
 
 def draining() -> asyncio.Event:

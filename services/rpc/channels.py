@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from policy.vouchers import KEY as COUNTED_KEY
+from policy.vouchers import Vouchers
 from services.rpc.call import current
+from services.rpc.metadata import DIALECT_KEY, NO_DIALECT
 from services.rpc.transport import MAX_MESSAGE_BYTES, channel_options, read_pem
 
 DEFAULT_DEADLINE_S = 30.0
@@ -41,13 +44,16 @@ def channel(
     *,
     tls: ClientTls | None = None,
     token: str = "",
+    vouchers: Vouchers | None = None,
     idempotent: Sequence[str] = (),
     deadline_s: float = DEFAULT_DEADLINE_S,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> grpc.aio.Channel:
     """Opens a channel to a service.
 
-    `token` goes with calls that bring no `authorization` of their own. `idempotent` names methods
+    `token` goes with calls that bring no `authorization` of their own. `vouchers` are for channels
+    whose calls go out under the credential of whoever calls: what was counted here is not counted
+    again there. `idempotent` names methods
     (`package.Service/Method`, or `package.Service` for all of a service) that are repeated on
     UNAVAILABLE, up to four times within their deadline.
     """
@@ -65,7 +71,7 @@ def channel(
             certificate_chain=read_pem(tls.certificate) if tls.certificate else None,
         )
         inner = grpc.aio.secure_channel(address, credentials, options=options)
-    return _ServiceChannel(inner, token, deadline_s)
+    return _ServiceChannel(inner, token, deadline_s, vouchers)
 
 
 def _service_config(idempotent: Sequence[str]) -> str:
@@ -92,10 +98,17 @@ else:  # generic for type checkers only
 class _Call(_MultiCallable):
     """One method, called with what every call carries. Stands for all four kinds."""
 
-    def __init__(self, inner: Any, authorization: str, deadline_s: float | None) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        authorization: str,
+        deadline_s: float | None,
+        vouchers: Vouchers | None,
+    ) -> None:
         self._inner = inner
         self._authorization = authorization
         self._deadline_s = deadline_s
+        self._vouchers = vouchers
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["metadata"] = self._metadata(tuple(kwargs.get("metadata") or ()))
@@ -114,6 +127,11 @@ class _Call(_MultiCallable):
                 more.append(("x-request-id", call.request_id))
             if "traceparent" not in given:
                 more.append(("traceparent", call.trace.traceparent))
+            if self._vouchers is not None and call.principal is not None:
+                voucher = self._vouchers.make(call.request_id, call.principal.id)
+                more += [(COUNTED_KEY, voucher)] if voucher else []
+            if call.dialect != NO_DIALECT and DIALECT_KEY not in given:
+                more.append((DIALECT_KEY, call.dialect))
         return (*own, *more)
 
 
@@ -123,8 +141,15 @@ class _ServiceChannel(grpc.aio.Channel):
     Not grpc's client interceptors: those add a task to every call.
     """
 
-    def __init__(self, inner: grpc.aio.Channel, token: str, deadline_s: float) -> None:
+    def __init__(
+        self,
+        inner: grpc.aio.Channel,
+        token: str,
+        deadline_s: float,
+        vouchers: Vouchers | None = None,
+    ) -> None:
         self._inner: Any = inner
+        self._vouchers = vouchers
         self._authorization = f"Bearer {token}" if token else ""
         self._deadline_s = deadline_s
 
@@ -141,7 +166,7 @@ class _ServiceChannel(grpc.aio.Channel):
         return self._call(self._inner.stream_stream(*args, **kwargs), None)
 
     def _call(self, inner: Any, deadline_s: float | None) -> Any:
-        return _Call(inner, self._authorization, deadline_s)
+        return _Call(inner, self._authorization, deadline_s, self._vouchers)
 
     async def close(self, grace: float | None = None) -> None:
         await self._inner.close(grace)

@@ -15,6 +15,7 @@ from services.errors import (
     InvalidArgument,
     Unavailable,
 )
+from services.rpc import limits
 from services.rpc.call import Call
 from services.rpc.errors import DETAILS_KEY, HIDDEN, from_rpc_error, status_code, to_status
 from services.rpc.metadata import REQUEST_ID_KEY, Context
@@ -76,6 +77,7 @@ async def abort(error: DomainError, call: Call, context: Context) -> NoReturn:
         status.message,
         (
             *context.trailing_metadata(),
+            *limits.told(call),
             (DETAILS_KEY, status.SerializeToString()),
             (REQUEST_ID_KEY, call.request_id),
         ),

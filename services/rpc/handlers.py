@@ -18,11 +18,20 @@ from grpc import StatusCode
 
 from services.errors import DomainError, Unavailable
 from services.rpc import access_log, failures
-from services.rpc.access import Access
+from services.rpc.access import Access, require
+from services.rpc.authentication import Authenticator, authenticated
 from services.rpc.call import Call, enter
 from services.rpc.errors import status_code
-from services.rpc.metadata import REQUEST_ID_KEY, TRACEPARENT_KEY, Context, request_id_from
-from services.rpc.tokens import Authenticator
+from services.rpc.limits import CallLimits, told
+from services.rpc.metadata import (
+    DIALECT_KEY,
+    REQUEST_ID_KEY,
+    TRACEPARENT_KEY,
+    Context,
+    dialect_from,
+    request_id_from,
+    spiffe_id_of,
+)
 from services.rpc.tracing import continue_trace
 from services.rpc.validation import validate
 
@@ -38,8 +47,10 @@ else:  # generic for type checkers only
 class Chain:
     """Wraps handlers with what every call passes through."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, limits: CallLimits | None = None) -> None:
+        """Takes who tells callers apart, and what limits them. None: nothing does."""
         self._authenticator = authenticator
+        self._limits = limits
         self.draining = asyncio.Event()
         """Set once the server drains."""
         self.running = 0
@@ -75,16 +86,29 @@ class Chain:
             request_id_from(metadata.get(REQUEST_ID_KEY)),
             continue_trace(metadata.get(TRACEPARENT_KEY)),
             self.draining,
+            dialect=dialect_from(metadata.get(DIALECT_KEY)),
         )
         enter(call)
         self.running += 1
         return call
 
-    def admit(self, call: Call, metadata: dict[str, Any], access: Access) -> None:
-        """Tells who calls, and turns away who may not."""
+    async def admit(
+        self, call: Call, metadata: dict[str, Any], access: Access, context: Context
+    ) -> None:
+        """Tells who calls, and turns away who may not, or not now."""
         if access.roles:
-            call.principal = principal = self._authenticator.authenticate(metadata)
-            principal.require(access.roles)
+            call.principal = principal = await authenticated(
+                self._authenticator, metadata, lambda: spiffe_id_of(context)
+            )
+            require(principal, *access.roles)
+            if self._limits is not None:
+                await self._limits.admit(call, metadata, lasting=not access.endless)
+
+    def end(self, call: Call) -> None:
+        """Notes that a call has ended, before its caller can know."""
+        self.running -= 1
+        if call.admission is not None:
+            call.admission.end()
 
     def enlist(self) -> asyncio.Task[Any]:
         """Remembers this task as one to end when the server drains."""
@@ -152,14 +176,14 @@ class _Wrapped:
             metadata = dict(context.invocation_metadata())
             call = self._chain.begin(self._method, metadata)
             try:
-                await self._admit(call, metadata, received if stream_in else None)
+                await self._admit(call, metadata, context, received if stream_in else None)
                 request = self._streamed(received) if stream_in else self._parse(received)
                 response = serialize(await behaviour(request, context))
                 code = self._finish(call, context)
             except BaseException as error:
                 await self._fail(error, call, context)
             finally:
-                self._chain.running -= 1
+                self._chain.end(call)
             access_log.record(call, code, quiet=self._quiet)
             return response
 
@@ -179,7 +203,7 @@ class _Wrapped:
             call = self._chain.begin(self._method, metadata)
             task: asyncio.Task[Any] | None = None
             try:
-                await self._admit(call, metadata, received if stream_in else None)
+                await self._admit(call, metadata, context, received if stream_in else None)
                 if self._access.endless:
                     task = self._chain.enlist()
                 request = self._streamed(received) if stream_in else self._parse(received)
@@ -196,7 +220,7 @@ class _Wrapped:
             except BaseException as error:
                 await self._fail(error, call, context)
             finally:
-                self._chain.running -= 1
+                self._chain.end(call)
                 if task is not None:
                     self._chain.dismiss(task)
             access_log.record(call, code, quiet=self._quiet)
@@ -204,10 +228,14 @@ class _Wrapped:
         return stream
 
     async def _admit(
-        self, call: Call, metadata: dict[str, Any], messages: AsyncIterator[Any] | None
+        self,
+        call: Call,
+        metadata: dict[str, Any],
+        context: Context,
+        messages: AsyncIterator[Any] | None,
     ) -> None:
         try:
-            self._chain.admit(call, metadata, self._access)
+            await self._chain.admit(call, metadata, self._access, context)
         except DomainError:
             if messages is not None:
                 await _discard(messages)
@@ -225,9 +253,10 @@ class _Wrapped:
             yield parse(raw)
 
     def _finish(self, call: Call, context: Context) -> StatusCode:
-        """Adds the request ID to what the behaviour sends at the end, and returns its code."""
+        """Adds the request ID, and what the caller may still do, to what the behaviour sends at the
+        end, and returns its code."""
         context.set_trailing_metadata(
-            (*context.trailing_metadata(), (REQUEST_ID_KEY, call.request_id))
+            (*context.trailing_metadata(), *told(call), (REQUEST_ID_KEY, call.request_id))
         )
         code: StatusCode | None = context.code()
         return StatusCode.OK if code is None else code

@@ -5,16 +5,26 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import NoReturn
 
 import uvloop
 
+from policy.fed_keys import FedKeys
+from policy.limiting import Limiting, LimitSettings
+from policy.limits_port import WhenUnavailable
+from policy.principals import Limits
+from policy.token_entries import TokenFileError
+from policy.token_store import TokenSources
+from policy.vouchers import Vouchers
 from services.rpc import logs
+from services.rpc.authentication import CallAuthenticator, Identities
 from services.rpc.channels import ClientTls
-from services.rpc.keys import TokenFileError
+from services.rpc.identities import jwt_of, workloads_of
+from services.rpc.key_feed import FollowingAuthenticator
+from services.rpc.limits import CallLimits
 from services.rpc.server import AddressError, ServerSettings, ServerTls
-from services.rpc.tokens import TokenSources, TokenStore
 from services.rpc.transport import TlsFileError
 from services.settings import ServiceName, Settings, SettingsError, from_command_line
 
@@ -69,16 +79,68 @@ def server_settings(settings: Settings, name: ServiceName) -> ServerSettings:
     )
 
 
-def token_store(settings: Settings) -> TokenStore:
-    """Returns what authenticates calls."""
-    return TokenStore(
-        TokenSources(
-            api_tokens=settings.auth.api_tokens,
-            api_key=settings.api.api_key,
-            service_token=settings.auth.service_token,
-            admin_key_file=settings.services.data_dir / "admin-key",
-            token_file=settings.auth.token_file,
-            require_auth=settings.api.require_auth,
+def authenticator_of(settings: Settings, keys: FedKeys | None = None) -> CallAuthenticator:
+    """Returns what authenticates calls: with the keys of ModelService where there is a service
+    token to ask for them with, unless `keys` are those."""
+    sources = TokenSources(
+        api_tokens=settings.auth.api_tokens,
+        api_key=settings.api.api_key,
+        service_token=settings.auth.service_token,
+        admin_key_file=settings.services.data_dir / "admin-key",
+        token_file=settings.auth.token_file,
+    )
+    more = Identities(
+        jwt=jwt_of(settings),
+        workloads=workloads_of(settings),
+        require_auth=settings.api.require_auth,
+    )
+    if keys is not None or not settings.auth.service_token:
+        return CallAuthenticator(sources, keys, more)
+    target = settings.services.model.target
+    return FollowingAuthenticator(sources, target, more, tls=client_tls(settings))
+
+
+@contextlib.asynccontextmanager
+async def limited(settings: Settings) -> AsyncGenerator["ProcessLimits"]:
+    """Counts the limits of a service's process while the block runs."""
+    limiting = limiting_of(settings)
+    try:
+        vouchers = Vouchers(settings.auth.service_token)
+        yield ProcessLimits(limiting, CallLimits(limiting.requests, vouchers))
+    finally:
+        await limiting.close()
+
+
+@dataclass(frozen=True)
+class ProcessLimits:
+    """What limits callers of a process."""
+
+    counting: Limiting
+    """Counts; also tokens."""
+    calls: CallLimits
+    """Limits calls."""
+
+
+def default_limits(settings: Settings) -> Limits:
+    """Returns the limits of those who have none of their own."""
+    limits, api = settings.limits, settings.api
+    return Limits(
+        requests_per_minute=api.max_requests_per_minute,
+        tokens_per_minute=api.max_tokens_per_minute,
+        concurrent_requests=limits.concurrent_requests,
+        tokens_per_day=limits.tokens_per_day,
+        tokens_per_month=limits.tokens_per_month,
+    )
+
+
+def limiting_of(settings: Settings) -> Limiting:
+    """Returns what counts the limits of a service's process."""
+    return Limiting(
+        LimitSettings(
+            default_limits(settings),
+            when_unavailable=WhenUnavailable(settings.limits.when_unavailable),
+            redis_url=settings.redis.url,
+            redis_timeout_s=settings.redis.timeout_s,
         )
     )
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import grpc
 
+from services.rpc.authentication import Authenticator
 from services.rpc.handlers import Chain
 from services.rpc.health import HealthRegistry
+from services.rpc.limits import CallLimits
 from services.rpc.router import Registration, Router, UndeclaredMethodError
-from services.rpc.tokens import Authenticator
 from services.rpc.transport import MAX_MESSAGE_BYTES, TlsFileError, read_pem, server_options
 
 __all__ = [
@@ -78,12 +79,13 @@ class Server:
         *,
         authenticator: Authenticator,
         health: HealthRegistry | None = None,
+        limits: CallLimits | None = None,
     ) -> None:
-        """Prepares to serve. Raises `UndeclaredMethodError` when a method does not say who may call
-        it."""
+        """Prepares to serve; callers are limited by `limits`. Raises `UndeclaredMethodError` when a
+        method does not say who may call it."""
         self._settings = settings
         self._health = health or HealthRegistry()
-        self._chain = Chain(authenticator)
+        self._chain = Chain(authenticator, limits)
         self._router = Router(self._chain)
         self._ready: dict[str, bool] = {}
         for registration in services:
@@ -186,13 +188,25 @@ async def serve(
     authenticator: Authenticator,
     health: HealthRegistry | None = None,
     on_ready: Callable[[str], None] | None = None,
+    limits: CallLimits | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains. A second signal cuts the drain short.
 
     When it listens, one line of JSON on stdout says so: {"service": name, "address": "host:port"};
     `on_ready` is then called with the address.
     """
-    server = Server(settings, services, authenticator=authenticator, health=health)
+    async with contextlib.AsyncExitStack() as stack:
+        if isinstance(authenticator, contextlib.AbstractAsyncContextManager):
+            await stack.enter_async_context(authenticator)  # it follows keys until the end
+        server = Server(
+            settings, services, authenticator=authenticator, health=health, limits=limits
+        )
+        await _run(name, server, settings.grace_s, on_ready)
+
+
+async def _run(
+    name: str, server: Server, grace_s: float, on_ready: Callable[[str], None] | None
+) -> None:
     await server.start()
     # Before the line below: whoever reads it may stop this process at once.
     with _Signals() as signals:
@@ -205,7 +219,7 @@ async def serve(
         await asyncio.wait({stopped, first}, return_when=asyncio.FIRST_COMPLETED)
         first.cancel()
         if not stopped.done():
-            _logger.info("%s drains for up to %.0f s", name, settings.grace_s)
+            _logger.info("%s drains for up to %.0f s", name, grace_s)
             drain = asyncio.ensure_future(server.stop())
             second = asyncio.ensure_future(signals.next())
             await asyncio.wait({drain, second}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,16 +2,26 @@
 wants."""
 
 import asyncio
+import logging
 import secrets
 import socket
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
+from services.rpc.authentication import Authenticator
+from services.rpc.call import current
 from services.rpc.channels import channel
 from services.rpc.health import HealthRegistry
-from services.rpc.process import client_tls, server_settings, token_store
+from services.rpc.process import (
+    ProcessLimits,
+    authenticator_of,
+    client_tls,
+    limited,
+    server_settings,
+)
 from services.rpc.server import Registration, serve
-from services.rpc.tokens import Authenticator
+from services.rpc.usage import Ledger
 from services.serving.catalogue import Attacher, ModelLoader
 from services.serving.clients import Describe, ModelServiceCatalogue
 from services.serving.control import ControlLoop
@@ -19,6 +29,12 @@ from services.serving.deployments import Deployments, DeploymentSettings
 from services.serving.models import Served
 from services.serving.registry import Registry
 from services.settings import ServiceName, Settings
+from services.usage.delivery import Delivery
+from services.usage.journal import Journal
+
+_LAST_WORDS_S = 2.0
+"""How long a process that stops tells the ledger what it has not told yet."""
+_log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Served[Any])
 
@@ -33,6 +49,8 @@ async def serve_models(
     describe: Describe[S],
     attacher: Attacher[S] | None = None,
     authenticator: Authenticator | None = None,
+    journal: Journal | None = None,
+    limits: ProcessLimits | None = None,
 ) -> None:
     """Serves until told to stop; then frees every model.
 
@@ -45,7 +63,10 @@ async def serve_models(
         describe: writes what a model can do.
         attacher: serves adapters. None: there are none.
         authenticator: of calls. Default: what the settings say.
+        journal: of what requests use; is sent to the ledger. None: nothing is metered.
+        limits: of callers. Default: what the settings say.
     """
+    registry.restrict(_caller_may_use)
     health = HealthRegistry()
     deployments = Deployments(
         loader,
@@ -60,6 +81,14 @@ async def serve_models(
         token=settings.auth.service_token,
     )
     loops: list[asyncio.Task[None]] = []
+    delivery = None
+    if journal is not None and settings.auth.service_token:
+        delivery = Delivery(journal, Ledger(to_catalogue).record)
+        loops.append(asyncio.create_task(delivery.run(), name="usage-delivery"))
+    elif journal is not None:
+        _log.warning(
+            "PENSTOCK_SERVICE_TOKEN is not set: what requests use stays in %s", journal.folder
+        )
 
     def begin(address: str) -> None:
         catalogue = ModelServiceCatalogue(
@@ -73,19 +102,29 @@ async def serve_models(
         loops.append(asyncio.create_task(control.run(), name="control-loop"))
 
     try:
-        await serve(
-            name,
-            server_settings(settings, name),
-            services,
-            authenticator=authenticator or token_store(settings),
-            health=health,
-            on_ready=begin,
-        )
+        async with nullcontext(limits) if limits is not None else limited(settings) as limiting:
+            await serve(
+                name,
+                server_settings(settings, name),
+                services,
+                authenticator=authenticator or authenticator_of(settings),
+                health=health,
+                on_ready=begin,
+                limits=limiting.calls,
+            )
     finally:
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        if delivery is not None:
+            await delivery.finish(_LAST_WORDS_S)
         await to_catalogue.close()
+
+
+def _caller_may_use(*names: str) -> bool:
+    """Tells whether who calls may use a model; what the process does by itself, it may."""
+    call = current()
+    return call is None or call.principal is None or call.principal.may_use(*names)
 
 
 def _tell(health: HealthRegistry, model: str, serving: bool | None) -> None:

@@ -31,7 +31,7 @@ def queue_status(
     """Tells what waits and what runs on all models of a registry, and which are missing."""
     workers: list[_Worker] = []
     completed = 0
-    for served in registry.served().values():
+    for served in registry.visible().values():
         counts = count(served)
         completed += counts.completed_24h
         busy = counts.running or counts.waiting

@@ -1,6 +1,6 @@
 """The models that this process serves, by ID and alias."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from services.errors import InvalidArgument, ModelNotFound, ModelNotReady, Unavailable
@@ -10,6 +10,13 @@ RESOURCE_PREFIX = "models/"
 RETRY_AFTER_S = 2.0
 
 S = TypeVar("S", bound=Served[Any])
+
+MayUse = Callable[..., bool]
+"""Tells whether who is served now may use a model, by its ID and aliases."""
+
+
+def _everyone(*_: str) -> bool:
+    return True
 
 
 class Registry(Generic[S]):
@@ -28,6 +35,12 @@ class Registry(Generic[S]):
         self._known: dict[str, Known] = {}
         self._ids: dict[str, str] = {}
         self._told = False
+        self._may_use: MayUse = _everyone
+
+    def restrict(self, may_use: MayUse) -> None:
+        """Asks from now on whether who is served may use a model: what they may not use does not
+        exist for them."""
+        self._may_use = may_use
 
     def know(self, models: Iterable[Known]) -> None:
         """Replaces what the catalogue is known to hold."""
@@ -49,10 +62,21 @@ class Registry(Generic[S]):
         """What is served now, by ID."""
         return self._served
 
+    def visible(self) -> Mapping[str, S]:
+        """What is served now and the caller may use, by ID."""
+        if self._may_use is _everyone:
+            return self._served
+        return {id: served for id, served in self._served.items() if self._sees(id)}
+
+    def _sees(self, id: str) -> bool:
+        known = self._known.get(id)
+        return self._may_use(id, *(known.aliases if known is not None else ()))
+
     def missing(self) -> Sequence[Known]:
-        """Models of the catalogue that belong here and aren't served."""
+        """Models of the catalogue that belong here, aren't served, and the caller may use."""
         known = self._known.values()
-        return [one for one in known if one.kind in self.kinds and one.id not in self._served]
+        missing = (one for one in known if one.kind in self.kinds and one.id not in self._served)
+        return [one for one in missing if self._sees(one.id)]
 
     def resolve(self, name: str) -> S:
         """Returns the model with this ID or alias.
@@ -65,15 +89,15 @@ class Registry(Generic[S]):
         """
         served = self._served.get(name)
         if served is not None:
-            return served
+            return self._seen(served, name)
         id = self._ids.get(name)
         if id is None and name.startswith(RESOURCE_PREFIX):
             name = name.removeprefix(RESOURCE_PREFIX)
             id = self._ids.get(name)
         served = self._served.get(name if id is None else id)
         if served is not None:
-            return served
-        if id is None:
+            return self._seen(served, name)
+        if id is None or not self._sees(id):
             raise self._not_found(name)
         known = self._known[id]
         if known.kind not in self.kinds:
@@ -91,6 +115,11 @@ class Registry(Generic[S]):
             field="model",
             retry_after_s=RETRY_AFTER_S,
         )
+
+    def _seen(self, served: S, name: str) -> S:
+        if not self._sees(served.id):
+            raise self._not_found(name)
+        return served
 
     def _not_found(self, name: str) -> Exception:
         if not self._told:

@@ -14,7 +14,7 @@ from penstock.training.v1.training_service_pb2_grpc import add_TrainingServiceSe
 from services.blobs import Blobs, S3Access, open_blobs
 from services.rpc.channels import channel
 from services.rpc.health import HealthRegistry
-from services.rpc.process import client_tls, run_service, server_settings, token_store
+from services.rpc.process import authenticator_of, client_tls, limited, run_service, server_settings
 from services.rpc.server import Registration, serve
 from services.settings import (
     BlobSettings,
@@ -24,6 +24,8 @@ from services.settings import (
     TrainingSettings,
 )
 from services.training.base_models import BaseModels
+from services.training.batch_wiring import batch_parts
+from services.training.batches import BatchLimits
 from services.training.clients import IDEMPOTENT, CatalogueClient
 from services.training.file_servicer import Patience
 from services.training.files import FileLimits, Files
@@ -81,9 +83,11 @@ async def main(settings: Settings) -> None:
         watches = Watches(store.jobs)
         stack.push_async_callback(watches.close)
         jobs = Jobs(store.jobs, bases, _job_limits(settings.training), nudge=supervisor.nudge)
+        batches = batch_parts(stack, store, blobs, _batch_limits(own))
         health = HealthRegistry()
         # Last in, first out: they end before what they work with.
         await stack.enter_async_context(_beside(_kept(supervisor)))
+        await stack.enter_async_context(_beside(batches.keeper.run()))
         await stack.enter_async_context(
             _beside(
                 keep_swept(
@@ -91,6 +95,7 @@ async def main(settings: Settings) -> None:
                 )
             )
         )
+        limits = await stack.enter_async_context(limited(settings))
         patience = Patience(own.upload_timeout_s, own.slow_reader_timeout_s)
         await serve(
             "training",
@@ -99,10 +104,12 @@ async def main(settings: Settings) -> None:
                 Registration(
                     add_TrainingServiceServicer_to_server,
                     TrainingServicer(files, jobs, watches, patience),
-                )
+                ),
+                *batches.registrations,
             ],
-            authenticator=token_store(settings),
+            authenticator=authenticator_of(settings),
             health=health,
+            limits=limits.calls,
         )
 
 
@@ -211,6 +218,14 @@ def _job_limits(settings: TrainerSettings) -> JobLimits:
         organisation=settings.organisation,
         datasets=settings.datasets,
         max_queued_jobs=settings.max_queued_jobs,
+    )
+
+
+def _batch_limits(settings: TrainingSettings) -> BatchLimits:
+    return BatchLimits(
+        max_lines=settings.max_batch_lines,
+        max_file_bytes=settings.max_batch_bytes,
+        max_unended=settings.max_batches,
     )
 
 

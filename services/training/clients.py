@@ -28,6 +28,7 @@ from services.errors import (
     PermissionDenied,
     Unavailable,
 )
+from services.rpc.call import current
 from services.rpc.errors import away, from_peer_error
 from services.training.base_models import BaseModel
 from services.training.folder import model_link
@@ -72,6 +73,10 @@ class CatalogueClient:
     async def find(self, name: str) -> BaseModel:
         """Finds a base by ID or alias."""
         model = await self._model(name)
+        call = current()
+        who = None if call is None else call.principal
+        if who is not None and not who.may_use(_id(model), *model.aliases):
+            raise _missing(name)
         kind = _KINDS.get(model.kind)
         if kind is None:
             raise InvalidArgument(
@@ -161,16 +166,13 @@ class CatalogueClient:
             await asyncio.sleep(_LOOK_INTERVAL_S)
 
     async def _model(self, name: str) -> pb.Model:
-        missing = ModelNotFound(
-            f"There is no model {name[:300]!r}. ListModels names all.", field=_FIELD
-        )
         request = service_pb.GetModelRequest(name=f"models/{name}")
         try:
             model = await _answered(self._stub.GetModel(request, timeout=_CALL_TIMEOUT_S))
         except (ModelNotFound, InvalidArgument):
-            raise missing from None
+            raise _missing(name) from None
         if model.state == pb.Model.STATE_STOPPED:
-            raise missing
+            raise _missing(name)
         return model
 
     async def _folder(self, model: pb.Model) -> Path:
@@ -184,6 +186,10 @@ class CatalogueClient:
                 field=_FIELD,
             )
         return folder
+
+
+def _missing(name: str) -> ModelNotFound:
+    return ModelNotFound(f"There is no model {name[:300]!r}. ListModels names all.", field=_FIELD)
 
 
 def _id(model: pb.Model) -> str:

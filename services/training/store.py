@@ -54,7 +54,7 @@ class FileStore(Protocol):
 
     async def remove(self, id: str, sees: str | None) -> None:
         """Makes a file unseen, to be forgotten once its blob is gone. Raises `NotFound`, and
-        `FailedPrecondition` while a job that hasn't ended uses it."""
+        `FailedPrecondition` while a job or batch that hasn't ended uses it."""
         ...
 
     async def give_up(self, id: str) -> bool:

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROOMS = ("services", "gateway", "starters", "benchmarks")
+ROOMS = ("policy", "services", "gateway", "starters", "benchmarks")
 MODULES = [path for room in ROOMS for path in sorted((REPOSITORY / room).rglob("*.py"))]
 
 # The port is mostly docstrings, and is read as one page.
@@ -29,6 +29,16 @@ def test_no_rooms_for_odds_and_ends() -> None:
     assert not [
         name(path) for path in MODULES if path.stem in shunned or path.parent.name in shunned
     ]
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """Pytest imports those of folders without `__init__.py` by their bare names, into one place."""
+    bare = [
+        path.name
+        for path in (REPOSITORY / "tests").rglob("*.py")
+        if not (path.parent / "__init__.py").exists() and "node_modules" not in path.parts
+    ]
+    assert {each for each in bare if bare.count(each) > 1} <= {"conftest.py"}
 
 
 def test_the_wheel_holds_these_packages_and_what_they_read(tmp_path: Path) -> None:

@@ -234,3 +234,23 @@ TABLE = {
 
 UNGUARDED = {"/auth/token": "Gel's clients prove there who they are."}
 """Routes that are not rows, and why."""
+
+UNDESCRIBED = {
+    ("GET", "/openapi.json"),
+    # Answered with why they are not done here.
+    *{("POST", f"/api/{what}") for what in ("pull", "push", "create", "copy", "blobs/{}")},
+    ("DELETE", "/api/delete"),
+    ("POST", "/sdapi/v1/interrogate"),
+    ("POST", "/sdapi/v1/extra-single-image"),
+    ("POST", "/sdapi/v1/extra-batch-images"),
+    ("POST", "/sdapi/v1/create/{}"),
+    ("POST", "/sdapi/v1/train/{}"),
+}
+"""Rows that the OpenAPI document leaves out."""
+
+DESCRIBED_WITHIN = {
+    ("POST", "/branch/{}/ai/embeddings"): ("POST", "/branch/{}"),
+    ("POST", "/branch/{}/ai/rag"): ("POST", "/db/{}"),
+    ("GET", "/v1/vector_stores/{}/files/{}/content"): ("GET", "/v1/vector_stores/{}/files/{}"),
+}
+"""What the document says of routes that take more than one thing."""

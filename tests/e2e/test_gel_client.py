@@ -15,8 +15,8 @@ from penstock.retrieval.v1 import (
     upsert_pb2,
 )
 
-from services.rpc.keys import TokenFile
-from services.rpc.roles import Role
+from policy.principals import Role
+from policy.token_file import TokenFile
 from tests.e2e.stack import Platform
 from tests.e2e.test_clients import CLIENTS, NODE, run
 

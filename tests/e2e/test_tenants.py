@@ -19,7 +19,6 @@ from penstock.retrieval.v1 import (
     upsert_pb2,
 )
 
-from services.rpc.keys import TokenFile
 from tests.e2e.library import CHAT, EMBEDDER, Library, document, library, penstock
 from tests.e2e.stack import Platform
 from tests.e2e.test_faults import until
@@ -80,7 +79,7 @@ def opened(platform: Platform, name: str) -> Iterator[Tenant]:
         finally:
             for collection in (SHARED, tenant.own):
                 mine.drop(collection)
-            TokenFile(platform.data_dir / "tokens.json").revoke(made["id"])
+            penstock(platform, "keys", "revoke", made["id"])
 
 
 def is_known(tenant: Tenant) -> bool:

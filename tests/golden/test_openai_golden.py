@@ -21,6 +21,7 @@ from gateway.dialects.openai.chat_stream import ChatStream
 from gateway.dialects.openai.completion_stream import CompletionStream
 from gateway.dialects.openai.translate import to_chat_request, to_complete_request
 from gateway.errors import from_status
+from gateway.streams import Renderer
 
 CASES = sorted(path for path in (Path(__file__).parent / "openai").iterdir() if path.is_dir())
 
@@ -55,6 +56,23 @@ def parsed(golden: Golden) -> schema.ChatCompletionRequest | schema.CompletionRe
     return msgspec.json.decode(data, type=schema.CompletionRequest)
 
 
+def fed(renderer: Renderer, golden: Golden) -> list[bytes]:
+    """What a renderer makes of the events of a case, all of them."""
+    frames: list[bytes] = []
+    for event in json.loads(golden.read("events.json")):
+        assert not renderer.finished
+        update = json_format.ParseDict(event, step_service_pb2.StepUpdate())
+        kind = update.WhichOneof("update")
+        if kind == "text":
+            frames.append(renderer.text(update.text))
+        elif kind == "error":
+            frames.append(renderer.fail(from_status(update.error)))
+        else:
+            frames.extend(renderer.feed(update))
+    assert renderer.finished
+    return frames
+
+
 def test_request(golden: Golden) -> None:
     body = parsed(golden)
     if isinstance(body, schema.ChatCompletionRequest):
@@ -71,18 +89,7 @@ def test_stream(golden: Golden) -> None:
         renderer = ChatStream.of(body)
     else:
         renderer = CompletionStream.of(body)
-    frames: list[bytes] = []
-    for event in json.loads(golden.read("events.json")):
-        assert not renderer.finished
-        update = json_format.ParseDict(event, step_service_pb2.StepUpdate())
-        kind = update.WhichOneof("update")
-        if kind == "text":
-            frames.append(renderer.text(update.text))
-        elif kind == "error":
-            frames.append(renderer.fail(from_status(update.error)))
-        else:
-            frames.extend(renderer.feed(update))
-    assert renderer.finished
+    frames = fed(renderer, golden)
     for frame in frames:
         assert frame.startswith(b"data: ")
         assert frame.endswith(b"\n\n")

@@ -18,7 +18,6 @@ from google.protobuf import json_format
 from penstock.embedding.v1 import embedding_service_pb2 as embedding_pb2
 from penstock.retrieval.v1 import collection_pb2, retrieval_service_pb2
 
-from gateway.auth import ANONYMOUS
 from gateway.dialects.openai import (
     embedding_answers,
     embedding_schema,
@@ -27,6 +26,7 @@ from gateway.dialects.openai import (
     vector_store_schema,
     vector_store_translate,
 )
+from policy.principals import ANONYMOUS
 from tests.golden.test_openai_golden import Golden
 
 CASES = sorted((Path(__file__).parent / "openai_vectors").iterdir())

@@ -1,4 +1,4 @@
-"""ModelService and a service that serves its models, run as processes over one data directory."""
+"""ModelService and services that serve its models, run as processes over one data directory."""
 
 import asyncio
 import json
@@ -24,11 +24,11 @@ def free_port() -> int:
 
 
 class Processes:
-    """Both services over one data directory, on ports that stay theirs."""
+    """The services over one data directory, on ports that stay theirs."""
 
-    def __init__(self, folder: Path, service: str, config: str) -> None:
+    def __init__(self, folder: Path, service: str, config: str, *others: str) -> None:
         self.folder = folder
-        self.ports = {"model": free_port(), service: free_port()}
+        self.ports = {name: free_port() for name in ("model", service, *others)}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         (folder / "admin-key").write_text("admin-token")
         (folder / "admin-key").chmod(0o600)
@@ -73,11 +73,13 @@ class Processes:
 
 
 @asynccontextmanager
-async def run_processes(folder: Path, service: str, config: str) -> AsyncIterator[Processes]:
-    """Runs both with a configuration, in which `{folder}` stands for the folder."""
-    processes = Processes(folder, service, config)
+async def run_processes(
+    folder: Path, service: str, config: str, *others: str
+) -> AsyncIterator[Processes]:
+    """Runs them with a configuration, in which `{folder}` stands for the folder."""
+    processes = Processes(folder, service, config, *others)
     try:
-        await asyncio.gather(processes.start("model"), processes.start(service))
+        await asyncio.gather(*(processes.start(name) for name in processes.ports))
         yield processes
     finally:
         for name in tuple(processes.running):

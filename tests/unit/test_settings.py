@@ -19,6 +19,7 @@ from services.settings import (
     from_command_line,
     load,
 )
+from services.settings_auth import WorkloadSettings
 from services.settings_loader import Leaf, leaves
 from services.settings_values import convert, parse
 
@@ -56,6 +57,12 @@ def values(leaf: Leaf) -> st.SearchStrategy[Any]:
         name = word.filter(lambda text: not text.startswith("file-"))
         path = word.map(lambda text: f"/{text.strip('/') or 'x'}")
         return st.dictionaries(name, st.fixed_dictionaries({"path": path}), min_size=1, max_size=2)
+    if get_origin(kind) is Mapping and get_args(kind)[1] is WorkloadSettings:
+        workload = st.fixed_dictionaries(
+            {"roles": st.lists(st.sampled_from(["user", "admin"]), max_size=2)},
+            optional={"tokens_per_day": st.integers(0, 99), "tenants": st.lists(word, max_size=2)},
+        )
+        return st.dictionaries(word, workload, min_size=1, max_size=2)
     if get_origin(kind) is Mapping:
         model = st.fixed_dictionaries(
             {"path": st.just("/m"), "type": st.sampled_from(["chat", "image"])},
@@ -93,6 +100,13 @@ def as_toml(value: Any) -> str:
 def expected(leaf: Leaf, value: Any) -> Any:
     if isinstance(value, dict) and leaf.path[-1] == "datasets":
         return {name: DatasetSettings(path=Path(item["path"])) for name, item in value.items()}
+    if isinstance(value, dict) and leaf.path[-1] == "mtls":
+        return {
+            id_: WorkloadSettings(
+                **{name: tuple(v) if isinstance(v, list) else v for name, v in item.items()}
+            )
+            for id_, item in value.items()
+        }
     if isinstance(value, dict):
         return {
             id_: ModelSettings(
@@ -147,8 +161,8 @@ def test_every_key_can_be_set_every_way(leaf: Leaf, data: st.DataObject, tmp_pat
 
 def test_every_field_explains_itself() -> None:
     here = Path(str(load.__code__.co_filename))
-    names = ("settings_sections.py", "settings_services.py", "settings_training.py")
-    source = "".join(here.with_name(name).read_text() for name in names)
+    parts = ("auth", "sections", "services", "training")
+    source = "".join(here.with_name(f"settings_{part}.py").read_text() for part in parts)
     for leaf in [*LEAVES, *leaves(ModelSettings), *leaves(DatasetSettings)]:
         declaration = source.index(f"\n    {leaf.path[-1]}: ")
         following = source[declaration + 1 :]

@@ -1,16 +1,16 @@
 """Problems and headers as botserver's clients read them."""
 
-import re
 from collections.abc import Mapping
 
 import orjson
 
 from gateway.answers import JSON
+from gateway.api_keys import key_of
 from gateway.context import RequestContext
-from gateway.dialects.botserver.credentials import key_of
 from gateway.dialects.dialect import Headers, Refusal, plain_allowance
 from gateway.errors import Problem
 from gateway.rate_limits import Allowance
+from gateway.spelling import message_of
 
 PREFIX = "/api/v1/ai"
 
@@ -62,6 +62,8 @@ _WRONG_KEY = "invalid_api_key"
 class BotserverDialect:
     """The edge's view of the dialect."""
 
+    name = "botserver"
+
     def owns(self, path: str) -> bool:
         """Tells whether a path is under `/api/v1/ai`."""
         return path == PREFIX or path.startswith(f"{PREFIX}/")
@@ -82,11 +84,3 @@ class BotserverDialect:
     def allowance_headers(self, allowance: Allowance) -> Headers:
         """Renders `x-ratelimit-*`."""
         return plain_allowance(allowance)
-
-
-def message_of(problem: Problem) -> str:
-    """The message, with the field at fault: the envelope has no other place for it."""
-    param = problem.param
-    if not param or re.search(rf"(?<!\w){re.escape(param)}(?!\w)", problem.message):
-        return problem.message
-    return f"{problem.message} The field at fault is '{param}'."

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.botserver import inference_schema as inference
 from gateway.dialects.botserver import model_schema as models
 from gateway.dialects.botserver import training_schema as training
 from gateway.dialects.botserver.envelope import PREFIX
@@ -37,6 +38,13 @@ def _operation(
 
 
 OPERATIONS = (
+    _operation(
+        "post",
+        "/inference",
+        "Runs any model once, on what it takes.",
+        inference.InferenceAnswer,
+        inference.InferenceBody,
+    ),
     _operation(
         "post",
         "/training/start",

@@ -5,15 +5,16 @@ from collections.abc import Collection, Iterator, Sequence
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from gateway.api_keys import caller_of
 from gateway.clients import Clients
 from gateway.dialects.botserver.credentials import (
     ADMINS,
     MODEL_MANAGERS,
     TRAINERS,
-    caller_of,
     only_for,
 )
 from gateway.dialects.botserver.envelope import PREFIX, BotserverDialect
+from gateway.dialects.botserver.inference_routes import Inference
 from gateway.dialects.botserver.model_routes import DeployModel, ModelList, ModelSettings, OneModel
 from gateway.dialects.botserver.training_routes import (
     CancelTraining,
@@ -25,16 +26,33 @@ from gateway.settings import Settings
 
 
 def routes(
-    settings: Settings, clients: Clients, guard: Guard, dialect: BotserverDialect
+    settings: Settings,
+    clients: Clients,
+    guard: Guard,
+    dialect: BotserverDialect,
+    *,
+    chat: ASGIApp,
+    embeddings: ASGIApp,
 ) -> Sequence[BaseRoute]:
-    """The routes of the dialect."""
+    """The routes of the dialect. Two endpoints answer in OpenAI's form, whose dialect has them."""
+    for_all = {
+        "/inference": Inference(settings, clients),
+        "/chat/completions": chat,
+        "/embeddings": embeddings,
+    }
     return [
-        Route(
-            PREFIX + path,
-            guard.protect(only_for(roles, endpoint), dialect, caller_of),
-            methods=methods,
-        )
-        for path, endpoint, methods, roles in _endpoints(settings, clients)
+        *(
+            Route(PREFIX + path, guard.protect(endpoint, dialect, caller_of), methods=["POST"])
+            for path, endpoint in for_all.items()
+        ),
+        *(
+            Route(
+                PREFIX + path,
+                guard.protect(only_for(roles, endpoint), dialect, caller_of),
+                methods=methods,
+            )
+            for path, endpoint, methods, roles in _endpoints(settings, clients)
+        ),
     ]
 
 

@@ -1,6 +1,5 @@
 """Answers of the services, translated into the dialect's. No I/O."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +8,7 @@ from penstock.inference.v1 import event_pb2, usage_pb2
 from penstock.retrieval.v1 import answer_pb2
 
 from gateway.dialects.gel import answer_schema as schema
+from gateway.json_values import finite
 
 _FINISH: dict[int, schema.Finish] = {
     event_pb2.FINISH_REASON_LENGTH: "length",
@@ -18,9 +18,6 @@ _FINISH: dict[int, schema.Finish] = {
 """Whatever else ends an answer is `stop`."""
 
 _ARGUMENTS = msgspec.json.Decoder(dict[str, Any])
-
-_LEAST_LOGPROB = -9999.0
-"""JSON has no infinity."""
 
 
 class WholeAnswer:
@@ -99,16 +96,12 @@ def logprobs(tokens: Iterable[event_pb2.TokenLogprob]) -> list[schema.RagTokenLo
     return [
         schema.RagTokenLogprob(
             token.token,
-            _finite(token.logprob),
+            finite(token.logprob),
             list(token.bytes),
-            [schema.RagTopLogprob(t.token, _finite(t.logprob), list(t.bytes)) for t in token.top],
+            [schema.RagTopLogprob(t.token, finite(t.logprob), list(t.bytes)) for t in token.top],
         )
         for token in tokens
     ]
-
-
-def _finite(logprob: float) -> float:
-    return logprob if math.isfinite(logprob) else _LEAST_LOGPROB
 
 
 def _arguments(text: str) -> object:

@@ -5,7 +5,8 @@ from penstock.retrieval.v1 import retrieval_service_pb2
 from gateway.clients import Clients, ask
 from gateway.context import RequestContext
 from gateway.errors import Problem, ProblemError
-from gateway.tokens import DEFAULT_TENANT, EVERY_TENANT, TokenStore
+from policy.principals import DEFAULT_TENANT, EVERY_TENANT
+from policy.token_store import TokenStore
 
 _FIRST_BRANCHES = frozenset({"main", "edgedb"})
 """What Gel names the branch that every instance starts with, now and formerly."""

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from gateway.auth import Authenticator, Principal, password
+from gateway.auth import Authenticator, password
 from gateway.context import RequestContext, printable
+from policy.principals import Principal
 
 _DEFAULT_USERS = frozenset({"edgedb", "admin"})
 """What Gel's clients say when they were told no user."""

@@ -68,6 +68,8 @@ _OWN = re.compile(r"/(?:branch|db)/.*/ai(?:/.*)?|/auth/token", re.DOTALL)
 class GelDialect:
     """The edge's view of the dialect."""
 
+    name = "gel"
+
     def owns(self, path: str) -> bool:
         """Tells whether a path is that of a branch's AI, or where tokens are got."""
         return _OWN.fullmatch(path) is not None

@@ -4,6 +4,8 @@ from gateway.dialects.gel import answer_schema as answers
 from gateway.dialects.gel import schema
 from gateway.openapi import Operation
 
+_PLAIN = (400, 401, 403, 404)
+
 OPERATIONS = (
     Operation(
         "post",
@@ -12,6 +14,7 @@ OPERATIONS = (
         answers.BranchEmbeddings,
         body=schema.BranchEmbeddingsRequest,
         error=answers.GelError,
+        plain_errors=_PLAIN,
     ),
     Operation(
         "post",
@@ -21,6 +24,7 @@ OPERATIONS = (
         body=schema.RagRequest,
         streams=True,
         error=answers.GelError,
+        plain_errors=_PLAIN,
     ),
 )
 """In the order of the routes."""

@@ -146,7 +146,7 @@ class BranchAi:
         self, request: retrieval_service_pb2.AnswerRequest, context: RequestContext
     ) -> EventCall[answer_pb2.AnswerEvent]:
         metadata = grpc.aio.Metadata(*context.metadata().items())
-        timeout_s = self._settings.request_timeout_s
+        timeout_s = context.within(self._settings.request_timeout_s)
         return self._clients.retrieval.Answer(request, timeout=timeout_s, metadata=metadata)
 
 

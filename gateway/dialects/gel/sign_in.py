@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
-from gateway import scram
 from gateway.answers import TEXT, send_body
-from gateway.auth import Authenticator, expired
+from gateway.auth import Authenticator
 from gateway.context import context_of
 from gateway.dialects.gel.envelope import CLOSE
 from gateway.errors import Problem, ProblemError
-from gateway.tokens import Token
+from policy import scram
+from policy.tokens import Token
 
 _logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class SignIn:
     def _is_over(self, token: Token) -> bool:
         """Tells whether a token was revoked or has ended since the session began."""
         known = self._authenticator.tokens.find(token.sha256)
-        return known is None or expired(known)
+        return known is None or known.over
 
     async def _candidates(self, user: str) -> tuple[Sequence[_Candidate], bytes, int]:
         """Returns what the password may be, and the salt and iterations to tell the client.

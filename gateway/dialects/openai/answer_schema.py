@@ -135,6 +135,12 @@ class Completion(msgspec.Struct):
     usage: Usage
 
 
+class Prompt(msgspec.Struct):
+    """A conversation as a prompt."""
+
+    prompt: str
+
+
 class ModelObject(msgspec.Struct, omit_defaults=True):
     """A model. Keys after `owned_by` are ours."""
 

@@ -1,7 +1,6 @@
 """Answers of the inference service, translated into the dialect's. No I/O."""
 
 import codecs
-import math
 import time
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +10,7 @@ from penstock.inference.v1 import inference_service_pb2 as inference_pb2
 
 from gateway.dialects.openai import answer_schema as answers
 from gateway.dialects.openai import schema, translate
+from gateway.json_values import finite
 
 FINISH_REASONS: dict[int, answers.Finish] = {
     event_pb2.FINISH_REASON_UNSPECIFIED: "stop",
@@ -21,8 +21,6 @@ FINISH_REASONS: dict[int, answers.Finish] = {
     event_pb2.FINISH_REASON_CANCELLED: "stop",
 }
 """The dialect knows no other words."""
-
-_LEAST_LOGPROB = -9999.0
 
 
 def chat_completion(
@@ -138,11 +136,6 @@ class TextLogprobs:
 def seconds(moment: Timestamp) -> int:
     """Renders a moment."""
     return moment.seconds or int(time.time())
-
-
-def finite(logprob: float) -> float:
-    """JSON has no infinity: OpenAI writes -9999."""
-    return logprob if math.isfinite(logprob) else _LEAST_LOGPROB
 
 
 def _message(message: message_pb2.Message, legacy_functions: bool) -> answers.AnswerMessage:

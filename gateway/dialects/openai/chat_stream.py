@@ -4,7 +4,7 @@ Role, text and finish travel in three different frames: some clients drop text t
 either of the others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,9 @@ from penstock.inference.v1 import event_pb2
 from gateway.dialects.openai import fields, schema, translate
 from gateway.dialects.openai.answers import chat_logprobs, finish_reason
 from gateway.dialects.openai.chunk_stream import ChunkStream
+from gateway.dialects.openai.envelope import error_frame
 from gateway.dialects.openai.fields import Spelling
+from gateway.errors import Problem
 from gateway.sse import line_safe
 from gateway.steps import Update
 
@@ -33,6 +35,7 @@ class ChatStream(ChunkStream):
         scored: bool = False,
         legacy_functions: bool = False,
         spelling: Spelling | None = None,
+        failed: Callable[[Problem], bytes] = error_frame,
     ) -> None:
         super().__init__(
             "chat.completion.chunk",
@@ -42,13 +45,18 @@ class ChatStream(ChunkStream):
             include_usage=include_usage,
             scored=scored,
             spelling=spelling,
+            failed=failed,
         )
         self._choices = choices
         self._legacy_functions = legacy_functions
 
     @classmethod
-    def of(cls, body: schema.ChatCompletionRequest) -> "ChatStream":
-        """The stream that a request asks for."""
+    def of(
+        cls,
+        body: schema.ChatCompletionRequest,
+        failed: Callable[[Problem], bytes] = error_frame,
+    ) -> "ChatStream":
+        """The stream that a request asks for; `failed` makes the frame of a failure."""
         return cls(
             translate.model_of(body),
             choices=body.n or 1,
@@ -56,6 +64,7 @@ class ChatStream(ChunkStream):
             scored=bool(body.logprobs),
             legacy_functions=bool(body.functions),
             spelling=fields.chat_spelling(body),
+            failed=failed,
         )
 
     def feed(self, update: Update) -> Sequence[bytes]:

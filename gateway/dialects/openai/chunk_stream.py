@@ -1,13 +1,12 @@
 """What OpenAI's two kinds of text streams share: the head and tail of every chunk, and the end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import orjson
 from penstock.inference.v1 import event_pb2
 
 from gateway.dialects.openai.answers import seconds, usage
-from gateway.dialects.openai.envelope import error_frame
 from gateway.dialects.openai.fields import Spelling
 from gateway.errors import Problem
 from gateway.sse import DONE, line_safe
@@ -16,7 +15,8 @@ from gateway.sse import DONE, line_safe
 class ChunkStream:
     """One stream: state, no I/O.
 
-    `text_head` and `text_tail` enclose the text within a choice that holds nothing but text.
+    `text_head` and `text_tail` enclose the text within a choice that holds nothing but text;
+    `failed` makes the frame of a failure.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class ChunkStream:
         include_usage: bool,
         scored: bool,
         spelling: Spelling | None,
+        failed: Callable[[Problem], bytes],
     ) -> None:
         self.finished = False
         self._kind = kind
@@ -36,6 +37,7 @@ class ChunkStream:
         self._include_usage = include_usage
         self._scored = scored
         self._spelling = spelling
+        self._failed = failed
         self._head = b""
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._text_head = text_head
@@ -48,7 +50,7 @@ class ChunkStream:
     def fail(self, problem: Problem) -> bytes:
         """Makes the frame of a failure."""
         self.finished = True
-        return error_frame(problem if self._spelling is None else self._spelling(problem))
+        return self._failed(problem if self._spelling is None else self._spelling(problem))
 
     def _start(self, started: event_pb2.Started) -> None:
         head = orjson.dumps(

@@ -1,6 +1,6 @@
 """Renders streamed completions, byte for byte as OpenAI does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import orjson
@@ -9,7 +9,9 @@ from penstock.inference.v1 import event_pb2
 from gateway.dialects.openai import fields, schema, translate
 from gateway.dialects.openai.answers import TextLogprobs, finish_reason
 from gateway.dialects.openai.chunk_stream import ChunkStream
+from gateway.dialects.openai.envelope import error_frame
 from gateway.dialects.openai.fields import Spelling
+from gateway.errors import Problem
 from gateway.sse import line_safe
 from gateway.steps import Update
 
@@ -24,6 +26,7 @@ class CompletionStream(ChunkStream):
         include_usage: bool = False,
         scored: bool = False,
         spelling: Spelling | None = None,
+        failed: Callable[[Problem], bytes] = error_frame,
     ) -> None:
         super().__init__(
             "text_completion",
@@ -33,17 +36,23 @@ class CompletionStream(ChunkStream):
             include_usage=include_usage,
             scored=scored,
             spelling=spelling,
+            failed=failed,
         )
         self._logprobs: dict[int, TextLogprobs] = {}
 
     @classmethod
-    def of(cls, body: schema.CompletionRequest) -> "CompletionStream":
-        """The stream that a request asks for."""
+    def of(
+        cls,
+        body: schema.CompletionRequest,
+        failed: Callable[[Problem], bytes] = error_frame,
+    ) -> "CompletionStream":
+        """The stream that a request asks for; `failed` makes the frame of a failure."""
         return cls(
             translate.model_of(body),
             include_usage=translate.wants_usage(body),
             scored=body.logprobs is not None,
             spelling=fields.completion_spelling(body),
+            failed=failed,
         )
 
     def feed(self, update: Update) -> Sequence[bytes]:

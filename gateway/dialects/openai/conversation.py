@@ -115,7 +115,17 @@ def _parts(message: schema.ChatMessage, path: str) -> list[message_pb2.Part]:
 def _image(part: schema.ContentPart, path: str) -> message_pb2.Image:
     if part.image_url is None:
         raise missing(f"{path}.image_url")
-    url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
+    return data_image(
+        part.image_url if isinstance(part.image_url, str) else part.image_url.url, path
+    )
+
+
+def data_image(url: str, path: str) -> message_pb2.Image:
+    """Reads the image in a data URL, which stands in `image_url` of a part.
+
+    Raises:
+        ProblemError: it is another URL, or holds no base64.
+    """
     head, comma, data = url.partition(",")
     if not comma or not head.startswith("data:image/") or not head.endswith(";base64"):
         raise invalid(

@@ -15,16 +15,27 @@ ModelId = Annotated[str, Meta(min_length=1, max_length=256)]
 Text = Annotated[str, Meta(min_length=1)]
 
 
-class EmbeddingsRequest(msgspec.Struct, kw_only=True):
-    """Body of `POST /v1/embeddings`. `normalize` and `prompt_name` are local servers' own."""
+class EmbeddingFields(msgspec.Struct, kw_only=True):
+    """What is embedded, and how. `normalize` and `prompt_name` are local servers' own."""
 
-    model: ModelId
     input: Text | Annotated[list[Text | TokenId | TokenIds], Meta(min_length=1, max_length=2048)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=65536)] | None = None
     user: Text512 | None = None
     normalize: bool | None = None
     prompt_name: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class EmbeddingsRequest(EmbeddingFields, kw_only=True):
+    """Body of `POST /v1/embeddings`."""
+
+    model: ModelId
+
+
+class AnyModelEmbeddingsRequest(EmbeddingFields, kw_only=True):
+    """Body of a request for embeddings under prefixes that have a default model."""
+
+    model: ModelId | None = None
 
 
 class EmbeddingUsage(msgspec.Struct):

@@ -8,8 +8,7 @@ from penstock.embedding.v1 import embedding_service_pb2 as service_pb2
 
 from gateway.dialects.openai import embedding_schema as schema
 from gateway.dialects.openai.fields import Rule, Spelling, spelling
-from gateway.dialects.openai.translate import unsupported
-from gateway.errors import invalid
+from gateway.errors import invalid, unsupported
 from gateway.raw_json import raw_json
 
 _MOST_TOKENS = 2**20

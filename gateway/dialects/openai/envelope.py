@@ -52,8 +52,14 @@ WORDS: Mapping[str, tuple[str, str | None]] = {
 """`type` and `code` of every reason."""
 
 
+_OF_TOKENS = frozenset({"tokens", "day", "month"})
+"""Limits that are counted in tokens."""
+
+
 class OpenAIDialect:
     """The edge's view of the dialect. It answers for paths that are nobody's, too."""
+
+    name = "openai"
 
     def owns(self, path: str) -> bool:
         """Tells whether a path is under `/v1`, or Cohere's second rerank."""
@@ -73,25 +79,28 @@ class OpenAIDialect:
         organization = context.headers.get("openai-organization", "")
         if not organization or not printable(organization):
             organization = "penstock"
-        return [
+        headers = [
             (b"openai-processing-ms", b"%d" % spent_ms),
             (b"openai-version", b"2020-10-01"),
             (b"openai-organization", organization.encode("ascii")),
         ]
+        if context.tokens is not None:
+            headers += _allowance(context.tokens, b"tokens")
+        return headers
 
     def allowance_headers(self, allowance: Allowance) -> Headers:
         """Renders `x-ratelimit-*-requests`."""
-        return [
-            (b"x-ratelimit-limit-requests", b"%d" % allowance.limit),
-            (b"x-ratelimit-remaining-requests", b"%d" % allowance.remaining),
-            (b"x-ratelimit-reset-requests", _duration(allowance.reset_s).encode("ascii")),
-        ]
+        return _allowance(allowance, b"requests")
 
 
 def error_body(problem: Problem) -> dict[str, dict[str, str | None]]:
     """Makes the body of an error, in answers and in streams."""
     type_, code = WORDS[problem.reason]
-    if problem.reason == "RATE_LIMITED" and problem.metadata.get("limit") == "tokens":
+    if problem.reason == "RATE_LIMITED" and problem.metadata.get("limit") in (
+        "tokens",
+        "day",
+        "month",
+    ):
         type_ = "tokens"
     return {
         "error": {
@@ -106,6 +115,14 @@ def error_body(problem: Problem) -> dict[str, dict[str, str | None]]:
 def error_frame(problem: Problem) -> bytes:
     """Makes the last frame of a stream that fails."""
     return frame(error_body(problem))
+
+
+def _allowance(allowance: Allowance, of: bytes) -> Headers:
+    return [
+        (b"x-ratelimit-limit-" + of, b"%d" % allowance.limit),
+        (b"x-ratelimit-remaining-" + of, b"%d" % allowance.remaining),
+        (b"x-ratelimit-reset-" + of, _duration(allowance.reset_s).encode("ascii")),
+    ]
 
 
 def _duration(seconds: float) -> str:

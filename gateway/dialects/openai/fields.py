@@ -1,38 +1,29 @@
 """Field paths of the inference service, spelled as the dialect spells them."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 
 from gateway.dialects.openai import schema
-from gateway.errors import Problem
+from gateway.spelling import Rule, Spelling, rules, spelling
 
-Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
-"""A path of the service, and how the dialect spells it."""
+__all__ = ["Rule", "Spelling", "chat_spelling", "completion_spelling", "spelling"]
 
-_CHAT_RULES: tuple[Rule, ...] = tuple(
-    (re.compile(pattern), spelled)
-    for pattern, spelled in (
-        (r"^sampling\.stop\[\d+\]$", "stop"),
-        (r"^(messages\[\d+\])\.parts\[(\d+)\]\.image.*$", r"\1.content[\2].image_url"),
-        (r"^(messages\[\d+\])\.parts(\[\d+\])?.*$", r"\1.content"),
-        (r"^(messages\[\d+\]\.tool_calls\[\d+\])\.name$", r"\1.function.name"),
-        (r"^(messages\[\d+\]\.tool_calls\[\d+\])\.arguments_json$", r"\1.function.arguments"),
-        (r"^(tools\[\d+\])\.parameters_json(?![\w])", r"\1.function.parameters"),
-        (r"^(tools\[\d+\])\.(name|description|strict)$", r"\1.function.\2"),
-        (r"^tool_choice\.name$", "tool_choice.function.name"),
-        (r"^tool_choice\.mode$", "tool_choice"),
-        (r"^guide(\.json_schema|\.json_object)?$", "response_format"),
-        (r"^guide\.strict$", "response_format.json_schema.strict"),
-        (r"^guide\.json_schema(?![\w])", "response_format.json_schema.schema"),
-        (r"^prompts(\[\d+\])?\.(text|token_ids)(\.ids)?", r"prompt\1"),
-        (r"^prompts", "prompt"),
-        (r"^sampling\.(.+)$", r"\1"),
-    )
+_CHAT_RULES = rules(
+    (r"^sampling\.stop\[\d+\]$", "stop"),
+    (r"^(messages\[\d+\])\.parts\[(\d+)\]\.image.*$", r"\1.content[\2].image_url"),
+    (r"^(messages\[\d+\])\.parts(\[\d+\])?.*$", r"\1.content"),
+    (r"^(messages\[\d+\]\.tool_calls\[\d+\])\.name$", r"\1.function.name"),
+    (r"^(messages\[\d+\]\.tool_calls\[\d+\])\.arguments_json$", r"\1.function.arguments"),
+    (r"^(tools\[\d+\])\.parameters_json(?![\w])", r"\1.function.parameters"),
+    (r"^(tools\[\d+\])\.(name|description|strict)$", r"\1.function.\2"),
+    (r"^tool_choice\.name$", "tool_choice.function.name"),
+    (r"^tool_choice\.mode$", "tool_choice"),
+    (r"^guide(\.json_schema|\.json_object)?$", "response_format"),
+    (r"^guide\.strict$", "response_format.json_schema.strict"),
+    (r"^guide\.json_schema(?![\w])", "response_format.json_schema.schema"),
+    (r"^prompts(\[\d+\])?\.(text|token_ids)(\.ids)?", r"prompt\1"),
+    (r"^prompts", "prompt"),
+    (r"^sampling\.(.+)$", r"\1"),
 )
-
-Spelling = Callable[[Problem], Problem]
-"""Spells a problem's field as the request did."""
 
 
 def chat_spelling(body: schema.ChatCompletionRequest) -> Spelling:
@@ -49,7 +40,12 @@ def chat_spelling(body: schema.ChatCompletionRequest) -> Spelling:
     if body.functions:
         renamed["tool_choice"] = "function_call"
         renamed["tools"] = "functions"
-    return _Spelling(_CHAT_RULES, renamed, "messages")
+    return spelling(_CHAT_RULES, "messages", _renaming(renamed))
+
+
+def prompt_spelling() -> Spelling:
+    """The spelling for conversations that are only rendered."""
+    return spelling(_CHAT_RULES, "messages")
 
 
 def completion_spelling(body: schema.CompletionRequest) -> Spelling:
@@ -59,46 +55,18 @@ def completion_spelling(body: schema.CompletionRequest) -> Spelling:
         renamed["model"] = "deployment_id"
     if isinstance(body.prompt, str) or isinstance(body.prompt[0], int):
         renamed["prompt[0]"] = "prompt"
-    return _Spelling(_CHAT_RULES, renamed, "prompt")
+    return spelling(_CHAT_RULES, "prompt", _renaming(renamed))
 
 
-def spelling(rules: Sequence[Rule], context_param: str | None = None) -> Spelling:
-    """A spelling by rules, the first that fits; `context_param` is what is named too long."""
-    return _Spelling(rules, {}, context_param)
+def _renaming(renamed: Mapping[str, str]) -> Callable[[str], str]:
+    """Spells what this one request calls by another name."""
 
-
-class _Spelling:
-    """Respells the field of a problem, and the mention of it in the message."""
-
-    def __init__(
-        self, rules: Sequence[Rule], renamed: Mapping[str, str], context_param: str | None
-    ) -> None:
-        self._rules = rules
-        self._renamed = renamed
-        self._context_param = context_param
-
-    def __call__(self, problem: Problem) -> Problem:
-        param = problem.param
-        if param is None:
-            if problem.reason == "CONTEXT_LENGTH_EXCEEDED":
-                return replace(problem, param=self._context_param)
-            return problem
-        spelled = self._spell(param)
-        if spelled == param:
-            return problem
-        mention = re.compile(rf"(?<![\w.\[]){re.escape(param)}(?![\w\[])")
-        message = mention.sub(lambda _: spelled, problem.message)
-        return replace(problem, param=spelled, message=message)
-
-    def _spell(self, param: str) -> str:
-        for pattern, spelled in self._rules:
-            found, count = pattern.subn(spelled, param)
-            if count:
-                param = found
-                break
-        if param.startswith("tools[") and "tools" in self._renamed:
+    def rename(param: str) -> str:
+        if param.startswith("tools[") and "tools" in renamed:
             param = param.replace("tools[", "functions[", 1).replace(".function.", ".", 1)
-        for name, renamed in self._renamed.items():
+        for name, other in renamed.items():
             if param == name or param.startswith((f"{name}[", f"{name}.")):
-                return renamed + param[len(name) :]
+                return other + param[len(name) :]
         return param
+
+    return rename

@@ -54,7 +54,9 @@ class UploadedFiles:
         """Starts to read the content of a file."""
         request = service_pb2.DownloadFileRequest(name=name)
         metadata = grpc.aio.Metadata(*context.metadata().items())
-        return self.stub.DownloadFile(request, timeout=_DOWNLOAD_S, metadata=metadata)
+        return self.stub.DownloadFile(
+            request, timeout=context.within(_DOWNLOAD_S), metadata=metadata
+        )
 
     async def read(
         self, file: file_pb2.File, context: RequestContext, receive: Receive, param: str

@@ -185,7 +185,9 @@ class FineTuningEvents:
         settings = self._jobs.settings
         try:
             await relay(
-                self._jobs.stub.WatchJob(request, timeout=_WATCH_S, metadata=metadata),
+                self._jobs.stub.WatchJob(
+                    request, timeout=context.within(_WATCH_S), metadata=metadata
+                ),
                 JobEventStream(job_id),
                 receive,
                 send,

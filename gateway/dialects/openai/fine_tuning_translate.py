@@ -11,8 +11,7 @@ from gateway.context import printable
 from gateway.dialects.openai import fine_tuning_schema as schema
 from gateway.dialects.openai.fields import Rule, spelling
 from gateway.dialects.openai.file_translate import file_name, unknown_file
-from gateway.dialects.openai.translate import unsupported
-from gateway.errors import Problem, ProblemError, invalid
+from gateway.errors import Problem, ProblemError, invalid, unsupported
 
 KEY_HEADER = "Idempotency-Key"
 """Makes a creation repeatable."""

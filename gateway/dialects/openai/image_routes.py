@@ -18,8 +18,7 @@ from gateway.dialects.openai.file_routes import UploadedFiles
 from gateway.dialects.openai.image_answers import Labels, WholeImages
 from gateway.dialects.openai.image_masks import Masks, Picture
 from gateway.dialects.openai.image_stream import ImageStream
-from gateway.dialects.openai.translate import unsupported
-from gateway.errors import Problem, ProblemError, invalid, unavailable
+from gateway.errors import Problem, ProblemError, invalid, unavailable, unsupported
 from gateway.form_values import FormDecoder
 from gateway.multipart import MEDIA_TYPE, Form, FormLimits, Upload, media_type, read_form
 from gateway.pictures import picture_bytes

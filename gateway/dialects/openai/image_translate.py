@@ -11,8 +11,7 @@ from penstock.image.v1 import image_pb2
 
 from gateway.dialects.openai import image_schema as schema
 from gateway.dialects.openai.fields import Rule, Spelling, spelling
-from gateway.dialects.openai.translate import unsupported
-from gateway.errors import invalid
+from gateway.errors import invalid, unsupported
 from gateway.raw_json import raw_json
 
 _STEPS: Mapping[schema.Quality, int | None] = {

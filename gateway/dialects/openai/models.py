@@ -4,15 +4,7 @@ from penstock.model.v1 import model_pb2
 
 from gateway.dialects.openai import answer_schema as answers
 from gateway.dialects.openai.answers import seconds
-
-_TYPES = {
-    model_pb2.MODEL_KIND_CHAT: "chat",
-    model_pb2.MODEL_KIND_COMPLETION: "completion",
-    model_pb2.MODEL_KIND_EMBEDDING: "embedding",
-    model_pb2.MODEL_KIND_IMAGE: "image",
-    model_pb2.MODEL_KIND_RERANK: "rerank",
-    model_pb2.MODEL_KIND_TENSOR: "tensor",
-}
+from gateway.inferences import KIND_WORDS
 
 _STATUSES = {
     model_pb2.Model.STATE_DEPLOYING: "deploying",
@@ -45,7 +37,7 @@ def to_model(model: model_pb2.Model) -> answers.ModelObject:
         object="model",
         created=seconds(model.create_time),
         owned_by=model.owned_by or "penstock",
-        type=_TYPES.get(model.kind, ""),
+        type=KIND_WORDS.get(model.kind, ""),
         status=_STATUSES.get(model.state, ""),
         context_length=capabilities.context_length or model.revision.load_options.context_length,
         dimensions=capabilities.dimensions or model.revision.load_options.dimensions,

@@ -191,3 +191,12 @@ class CompletionRequest(SamplingFields, kw_only=True):
     echo: bool | None = None
     best_of: Annotated[int, Meta(ge=0, le=20)] | None = None
     suffix: str | None = None
+
+
+class PromptRequest(msgspec.Struct, kw_only=True):
+    """A conversation to be rendered with the template of its model."""
+
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=10_000)]
+    tools: Annotated[list[ToolDefinition], Meta(max_length=128)] | None = None
+    add_generation_prompt: bool | None = None
+    model: Annotated[str, Meta(min_length=1, max_length=256)] | None = None

@@ -5,7 +5,7 @@ from penstock.inference.v1 import sampling_pb2
 
 from gateway.dialects.openai import schema
 from gateway.dialects.openai.conversation import to_messages, to_tool_choice, to_tools
-from gateway.errors import ProblemError, invalid
+from gateway.errors import invalid, unsupported
 from gateway.raw_json import json_object, raw_json
 from gateway.validation import missing
 
@@ -85,16 +85,6 @@ def model_of(body: schema.SamplingFields) -> str:
 def wants_usage(body: schema.SamplingFields) -> bool:
     """Tells whether the stream shall end with usage."""
     return body.stream_options is not None and bool(body.stream_options.include_usage)
-
-
-def unsupported(param: str, why: str) -> ProblemError:
-    """Makes the error for a field that can't be honoured."""
-    return invalid(
-        f"Unsupported parameter: '{param}' is not supported here: {why}.",
-        param,
-        "unsupported_parameter",
-        "UNSUPPORTED_PARAMETER",
-    )
 
 
 def _check_stream(body: schema.SamplingFields) -> None:

@@ -91,7 +91,7 @@ class Attachments:
     ) -> None:
         call = self._retrieval.stub.UpsertDocuments(
             _requests(document, collection),
-            timeout=self._retrieval.settings.request_timeout_s,
+            timeout=context.within(self._retrieval.settings.request_timeout_s),
             metadata=grpc.aio.Metadata(*context.metadata().items()),
         )
         async with EventReader(call, receive) as reader:

@@ -14,14 +14,12 @@ from penstock.retrieval.v1 import collection_pb2, document_pb2, search_pb2
 from penstock.retrieval.v1 import retrieval_service_pb2 as service_pb2
 from penstock.training.v1 import file_pb2
 
-from gateway.auth import Principal
 from gateway.dialects.openai import vector_store_schema as schema
 from gateway.dialects.openai.fields import Rule, Spelling, spelling
 from gateway.dialects.openai.search_filters import spelled, to_filter, to_value
-from gateway.dialects.openai.translate import unsupported
-from gateway.errors import invalid
-from gateway.tokens import DEFAULT_TENANT, EVERY_TENANT
+from gateway.errors import invalid, unsupported
 from gateway.validation import missing
+from policy.principals import DEFAULT_TENANT, EVERY_TENANT, Principal
 
 KEPT = "penstock."
 """Begins the names of what is kept in metadata."""

@@ -9,6 +9,7 @@ from gateway.context import RequestContext
 from gateway.dialects.dialect import Headers, Refusal, plain_allowance
 from gateway.errors import Problem
 from gateway.rate_limits import Allowance
+from gateway.sse import frame
 
 _REQUEST = "invalid_request"
 _INTERNAL = "internal_error"
@@ -49,14 +50,22 @@ WORDS: Mapping[str, str] = {
 }
 """`code` of every reason."""
 
-_PATHS = frozenset({"/generate-image", "/api/sd-models", "/sdapi"})
+_PATHS = frozenset(
+    {
+        *("/", "/health", "/models", "/queue/status", "/completion", "/chat/completions"),
+        *("/template", "/apply-template", "/tokenize", "/detokenize", "/props", "/slots"),
+        *("/embedding", "/embeddings", "/generate-image", "/api/sd-models", "/sdapi"),
+    }
+)
 
 
 class VelesioDialect:
     """The edge's view of the dialect."""
 
+    name = "velesio"
+
     def owns(self, path: str) -> bool:
-        """Tells whether a path is one of the images'."""
+        """Tells whether a path is one of those at the root, or of the images'."""
         return path in _PATHS or path.startswith("/sdapi/")
 
     def refusal(self, problem: Problem, context: RequestContext) -> Refusal:
@@ -71,6 +80,11 @@ class VelesioDialect:
     def allowance_headers(self, allowance: Allowance) -> Headers:
         """Renders `x-ratelimit-*`."""
         return plain_allowance(allowance)
+
+
+def error_frame(problem: Problem) -> bytes:
+    """Makes the last frame of a stream that fails."""
+    return frame(error_body(problem))
 
 
 def error_body(problem: Problem) -> dict[str, dict[str, str]]:

@@ -69,7 +69,7 @@ class Drawing:
     ) -> Drawings:
         metadata = grpc.aio.Metadata(*context.metadata().items())
         stream = self._clients.images.StreamGenerate
-        call = stream(request, timeout=self._timeout_s, metadata=metadata)
+        call = stream(request, timeout=context.within(self._timeout_s), metadata=metadata)
         async with EventReader(call, receive) as reader:
             while drawings.finish is None:
                 event = await reader.read()

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -132,19 +133,19 @@ class ConvertedModels:
                     yield manifest.stat().st_mtime, manifest.parent
 
 
+def _started(*arguments: str) -> subprocess.Popen[bytes]:
+    """Starts an exporter. Not asyncio's way, which forks: a fork may die of gRPC's threads."""
+    command = [sys.executable, *EXPORTER, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
 async def _run_exporter(source: Path, target: Path, weights: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *(*EXPORTER, str(source), str(target), weights),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = _started(str(source), str(target), weights)
     try:
-        output, log = await process.communicate()
+        output, log = await asyncio.to_thread(process.communicate)
     except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        process.kill()
+        await asyncio.to_thread(process.wait)
         raise
     if process.returncode == REFUSED:
         why = output.decode(errors="replace").strip().rpartition("\n")[2]

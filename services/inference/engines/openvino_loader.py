@@ -8,6 +8,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, cast
 
+import msgspec
 import torch
 from transformers import GenerationConfig, PretrainedConfig
 
@@ -26,7 +27,7 @@ from services.inference.engines.memory_plan import CPU_SHARE, memory_needs, plan
 from services.inference.engines.openvino_cache import Converted, ConvertedModels
 from services.inference.engines.openvino_engine import OpenVinoEngine
 from services.inference.engines.openvino_link import WorkerLink
-from services.inference.engines.openvino_messages import BLOCK, Start
+from services.inference.engines.openvino_messages import BLOCK, FromWorker, Start
 from services.inference.engines.openvino_queue import OpenVinoQueue
 from services.inference.engines.openvino_settings import OpenVinoSettings
 from services.weights.configuration import load_config, load_tokenizer
@@ -83,11 +84,11 @@ class OpenVinoLoader:
         converted = await self._models.get(plan.folder, weights)
         progress(0.7)
         try:
-            link = await WorkerLink.open(self._start(plan, converted))
+            link = await self._open(plan, converted)
         except FailedPrecondition:  # the cache may be broken in a way that sizes don't show
             await self._models.discard(converted)
             converted = await self._models.get(plan.folder, weights)
-            link = await WorkerLink.open(self._start(plan, converted))
+            link = await self._open(plan, converted)
         progress(1.0)
         limits = plan.limits
         info = EngineInfo(
@@ -150,9 +151,9 @@ class OpenVinoLoader:
             end_tokens(config, _generation(folder), cast("int | None", tokenizer.eos_token_id)),
         )
 
-    def _start(self, plan: _Plan, converted: Converted) -> Start:
+    async def _open(self, plan: _Plan, converted: Converted) -> WorkerLink[FromWorker]:
         settings = self._settings
-        return Start(
+        start = Start(
             folder=str(converted.folder),
             precision=_PRECISIONS[plan.dtype],
             slots=plan.limits.slots,
@@ -161,6 +162,9 @@ class OpenVinoLoader:
             prefix_caching=settings.prefix_caching,
             threads=settings.threads,
         )
+        decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+        link, _ = await WorkerLink[FromWorker].open("worker", start, decoder)
+        return link
 
 
 def _check_window(config: PretrainedConfig, context: int) -> None:

@@ -1,4 +1,4 @@
-"""Starts the processes of the OpenVINO engine: `python -m … worker | export <arguments>`.
+"""Starts processes with OpenVINO: `python -m … worker | tensors | export <arguments>`.
 
 OpenVINO reports its use to its maker where its telemetry package is installed, and that comes with
 it. Here nothing leaves the machine: the package is hidden before OpenVINO looks for it.
@@ -10,6 +10,7 @@ from typing import Any
 
 PROCESSES = {
     "worker": "services.inference.engines.openvino_worker",
+    "tensors": "services.inference.engines.openvino_tensor_worker",
     "export": "services.inference.engines.openvino_export",
 }
 

@@ -7,12 +7,7 @@ memory back when the model is unloaded.
 It polls for commands between two steps, and sleeps while there is nothing to step.
 """
 
-import contextlib
 import os
-import select
-import signal
-import socket
-from collections import deque
 from typing import Any
 
 import msgspec
@@ -20,21 +15,19 @@ import numpy as np
 import openvino
 import openvino_genai
 
+from services.inference.engines.openvino_line import Line, serve_line
 from services.inference.engines.openvino_messages import (
     Add,
     Broken,
     Drop,
-    Frames,
     Gained,
     Hold,
     Ready,
     Start,
     Stepped,
     ToWorker,
-    frame,
 )
 
-_RECEIVE_BYTES = 2**16
 _PLACEHOLDER = 0
 """OpenVINO wants an end token also where none ends the sequence."""
 _LEAST_TEMPERATURE = 1e-30
@@ -42,40 +35,6 @@ _LEAST_TEMPERATURE = 1e-30
 
 genai: Any = openvino_genai
 ov: Any = openvino
-
-
-class LineClosedError(Exception):
-    """The engine closed the line."""
-
-
-class Line:
-    """The worker's end of the line."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._frames = Frames()
-        self._ready: deque[bytes] = deque()
-
-    def send(self, message: msgspec.Struct) -> None:
-        """Sends; waits while the other side doesn't read."""
-        try:
-            self._socket.sendall(frame(message))
-        except OSError as error:
-            raise LineClosedError from error
-
-    def receive(self, *, wait: bool) -> bytes | None:
-        """The next message; None when there is none and it should not wait."""
-        while (body := self._frames.next()) is None:
-            if not wait and not select.select([self._socket], [], [], 0)[0]:
-                return None
-            try:
-                data = self._socket.recv(_RECEIVE_BYTES)
-            except OSError as error:
-                raise LineClosedError from error
-            if not data:
-                raise LineClosedError
-            self._frames.feed(data)
-        return body
 
 
 class Pipeline:
@@ -234,9 +193,4 @@ def run(line: Line) -> None:
 
 def main(descriptor: str) -> int:
     """Runs until the line is closed; returns the exit status."""
-    # A terminal sends Ctrl-C to everyone; the engine ends this process itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with socket.socket(fileno=int(descriptor)) as sock, contextlib.suppress(LineClosedError):
-        sock.setblocking(True)
-        run(Line(sock))
-    return 0
+    return serve_line(descriptor, run)

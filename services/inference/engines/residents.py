@@ -4,7 +4,7 @@ Of those that wait, higher priorities go first; within a priority, groups that a
 (their sequences had to wait for a row, or give it back) before those of the line. Nobody overtakes
 the first that does not fit. A group takes rows away from lower priorities, and from paused groups
 of its own: those come back, in their order of admission, when they are resumed. Paused groups take
-nothing.
+nothing. Whoever was passed for long has the priority of those who passed it.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -14,7 +14,7 @@ from services.inference.engines.admission import Limits
 from services.inference.engines.kv_pool import KvPool
 from services.inference.engines.prefix_index import BLOCK
 from services.inference.engines.sequences import GroupState, SequenceState, Stage
-from services.inference.engines.waiting_line import WaitingLine
+from services.inference.engines.waiting_line import WaitingLine, grown_old
 
 HEADROOM = 32
 """Tokens that a sequence must be able to gain when it gets a row, lest it lose it at once."""
@@ -75,7 +75,7 @@ class Residents:
         """Gives rows to those that wait; returns the groups that left the line by it."""
         admitted: list[GroupState] = []
         for priority in _HIGHEST_FIRST:
-            for group in [g for g in self._admitted if g.request.priority is priority]:
+            for group in [g for g in self._admitted if g.priority is priority]:
                 if not group.paused and not self._seat(group):
                     return admitted
             while (group := self._line.head(priority)) is not None:
@@ -84,6 +84,7 @@ class Residents:
                 if not self._room(waiting[:most]):
                     return admitted
                 self._line.take(priority)
+                self._age(priority)
                 group.order = self._admissions
                 self._admissions += 1
                 self._admitted.append(group)
@@ -140,6 +141,13 @@ class Residents:
             self._admitted.append(group)
             self._admitted.sort(key=lambda group: group.order)
 
+    def _age(self, priority: Priority) -> None:
+        """Notes that a group was admitted, for those that gave back their rows for such, or wait
+        for more."""
+        for group in self._admitted:
+            if group.priority.value < priority.value and not group.paused:
+                grown_old(group, priority)
+
     def _seat(self, group: GroupState) -> bool:
         """Gives rows to the waiting sequences of an admitted group; False when some still wait."""
         waiting = group.staged(Stage.WAITING)
@@ -165,7 +173,7 @@ class Residents:
         of their own those that nobody reads."""
         rest = dict(self.running)
         victims: list[SequenceState] = []
-        priority = new[0].group.request.priority.value
+        priority = new[0].group.priority.value
         yielding = [s for s in self._preemptible() if _yields(s, priority)]
         yielding.sort(key=_rank, reverse=True)
         while not self._fit([*rest.values(), *new]):
@@ -191,14 +199,14 @@ class Residents:
 
     def _readers(self, sequence: SequenceState) -> set[int]:
         """Sequences that read their prompts now and can be waited for."""
-        priority = sequence.group.request.priority.value
+        priority = sequence.group.priority.value
         return {
             other.key
             for other in self.running.values()
             if other.started
             and other.missing > 1
             and not other.group.paused
-            and other.group.request.priority.value >= priority
+            and other.group.priority.value >= priority
         }
 
 
@@ -215,11 +223,11 @@ def _need(sequences: Collection[SequenceState]) -> int:
 
 def _yields(sequence: SequenceState, priority: int) -> bool:
     """Whether it gives its row to one of this priority that waits."""
-    own = sequence.group.request.priority.value
+    own = sequence.group.priority.value
     return own < priority or (own == priority and sequence.group.paused)
 
 
 def _rank(sequence: SequenceState) -> tuple[int, bool, int, int]:
     """The lowest loses its row first: low priority, then paused, then admitted last."""
     group = sequence.group
-    return (group.request.priority.value, not group.paused, -group.order, -sequence.index)
+    return (group.priority.value, not group.paused, -group.order, -sequence.index)

@@ -8,6 +8,7 @@ from services.inference.engine import (
     EndReason,
     EngineEvent,
     GroupRequest,
+    Priority,
     Reused,
     SamplingParams,
     SequenceRequest,
@@ -143,6 +144,13 @@ class GroupState:
     muted: bool = False
     """Cancelled by its caller: nothing may be delivered any more."""
     outbox: list[EngineEvent] = field(default_factory=list[EngineEvent])
+    priority: Priority = field(init=False)
+    """Its request's, or a higher one, once it was passed for long."""
+    passed: int = 0
+    """Groups of higher priorities that were admitted while it was the next of its own."""
+
+    def __post_init__(self) -> None:
+        self.priority = self.request.priority
 
     def staged(self, stage: Stage) -> list[SequenceState]:
         """Its sequences at one stage, by index."""

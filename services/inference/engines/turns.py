@@ -26,9 +26,9 @@ class Turns:
         self._last = {who: turn for who, turn in self._last.items() if who in present}
         levels: dict[int, dict[str, list[SequenceState]]] = {}
         for sequence in sequences:
-            request = sequence.group.request
-            level = levels.setdefault(request.priority.value, {})
-            level.setdefault(request.principal, []).append(sequence)
+            group = sequence.group
+            level = levels.setdefault(group.priority.value, {})
+            level.setdefault(group.request.principal, []).append(sequence)
         ordered: list[SequenceState] = []
         for _, level in sorted(levels.items(), reverse=True):
             lines = [level[who] for who in sorted(level, key=lambda who: self._last.get(who, -1))]

@@ -1,6 +1,7 @@
 """The catalogue in SQLite or Postgres."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -64,6 +65,20 @@ class SqlStore:
             if is_postgres(self._engine):
                 await execute(select(CATALOGUE.c.sequence).with_for_update())
             yield SqlWriting(execute)
+
+    @property
+    def is_postgres(self) -> bool:
+        """Whether it is Postgres; else SQLite."""
+        return is_postgres(self._engine)
+
+    @asynccontextmanager
+    async def executing(self, *, write: bool) -> AsyncGenerator[Execute, None]:
+        """Opens a transaction on tables that are no part of the catalogue; gives what executes its
+        statements. It commits at the end of the block."""
+        async with contextlib.AsyncExitStack() as stack:
+            if write and not self.is_postgres:
+                await stack.enter_async_context(self._turn)
+            yield _execute(*await stack.enter_async_context(self._transaction(write=write)))
 
     async def aclose(self) -> None:
         """Closes every connection."""

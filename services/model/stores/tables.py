@@ -18,6 +18,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -157,3 +158,62 @@ RECEIPTS = Table(
     Column("create_time", Instant, nullable=False),
     Index("model_receipts_time", "create_time"),
 )
+
+
+def _text(length: int) -> String:
+    """A text that compares by code point on every database, so that sums come in one order."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+USAGE = Table(
+    "model_usage",
+    METADATA,
+    Column("id", _text(64), primary_key=True),
+    Column("principal", _text(256), nullable=False),
+    Column("request_id", _text(128), nullable=False),
+    Column("model", _text(256), nullable=False),
+    Column("method", _text(256), nullable=False),
+    Column("dialect", _text(32), nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("images", BigInteger, nullable=False),
+    Column("queued_us", BigInteger, nullable=False),
+    Column("ran_us", BigInteger, nullable=False),
+    Column("outcome", SmallInteger, nullable=False),
+    Column("start_time", Instant, nullable=False),
+    Column("end_user", Text, nullable=False),
+    Index("model_usage_time", "start_time", "id"),
+    Index("model_usage_principal", "principal", "start_time", "id"),
+    Index("model_usage_request", "request_id"),
+)
+"""The usage ledger: one row a request."""
+
+KEY_FEED = Table(
+    "model_key_feed",
+    METADATA,
+    Column("key", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+)
+"""One row: the number of the last change of a key. Writers of keys lock it."""
+
+KEYS = Table(
+    "model_keys",
+    METADATA,
+    Column("id", _text(64), primary_key=True),
+    Column("sha256", String(64), nullable=True, unique=True),
+    Column("display_name", Text, nullable=False),
+    Column("roles", JSON, nullable=False),
+    Column("allowed_models", JSON, nullable=False),
+    Column("limits", JSON, nullable=False),
+    Column("tenants", JSON, nullable=False),
+    Column("gel_user", String(64), nullable=False),
+    Column("scram_verifier", Text, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("expire_time", Instant, nullable=True),
+    Column("version", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Index("model_keys_time", "create_time", "id"),
+    Index("model_keys_sequence", "sequence"),
+)
+"""API keys. Without `sha256` it is one that was revoked."""

@@ -1,77 +1,11 @@
-"""Connections and transactions, in SQLite or Postgres."""
+"""The database of training."""
 
-import asyncio
-import logging
-import sqlite3
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
-
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from services.errors import StorageFull, Unavailable
-from services.sql.engine import create_engine, is_away, is_postgres, transaction
-
-_log = logging.getLogger(__name__)
-_DISK_FULL = "53100"
+from services.sql import database
 
 
-class Database:
+class Database(database.Database):
     """Opens transactions."""
 
     def __init__(self, url: str) -> None:
         """Makes the engine for a URL. Raises `ValueError` where it can't be used."""
-        self._engine = create_engine(url, owner="The store of training", file="training.db")
-        self.postgres = is_postgres(self._engine)
-        self._turn = asyncio.Lock()
-
-    @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[AsyncConnection, None]:
-        """Opens a transaction that reads one state."""
-        with _translated():
-            async with transaction(self._engine, write=False) as connection:
-                yield connection
-
-    @asynccontextmanager
-    async def writing(self) -> AsyncGenerator[AsyncConnection, None]:
-        """Opens a transaction that writes; it commits at the end of the block."""
-        with _translated():
-            if self.postgres:
-                async with transaction(self._engine, write=True) as connection:
-                    yield connection
-                return
-            # The lock spares writers of this process SQLite's own, less fair, waiting.
-            async with self._turn, transaction(self._engine, write=True) as connection:
-                yield connection
-
-    async def close(self) -> None:
-        """Closes every connection."""
-        await self._engine.dispose()
-
-
-@contextmanager
-def _translated() -> Generator[None, None, None]:
-    try:
-        yield
-    except Exception as error:
-        if _is_full(error):
-            _log.error("there is no room left for the database of training", exc_info=error)
-            raise StorageFull(
-                "The disk of the training database is full. Have the operator make room."
-            ) from error
-        if not is_away(error):
-            raise
-        _log.error("the database of training failed", exc_info=error)
-        raise Unavailable(
-            "The database of training does not answer. Try again.", retry_after_s=1
-        ) from error
-
-
-def _is_full(error: Exception) -> bool:
-    if not isinstance(error, DBAPIError):
-        return False
-    if getattr(error.orig, "sqlstate", None) == _DISK_FULL:
-        return True
-    # SQLAlchemy wraps the driver's error, which wraps SQLite's.
-    causes = (error.orig, getattr(error.orig, "__cause__", None))
-    return any(getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL for cause in causes)
+        super().__init__(url, holds="training", file="training.db")

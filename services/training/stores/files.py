@@ -15,8 +15,8 @@ from services.training.records import Draft, File, Page, Purpose
 from services.training.repeats import repeated
 from services.training.stores.database import Database
 from services.training.stores.pages import paged
-from services.training.stores.sight import NEEDED, UNENDED, seen_files
-from services.training.stores.tables import DRAFT, FILES, JOBS, KEPT, REMOVED
+from services.training.stores.sight import NEEDED, UNENDED, UNENDED_BATCH, seen_files
+from services.training.stores.tables import BATCHES, DRAFT, FILES, JOBS, KEPT, REMOVED
 
 _C = FILES.c
 _GIVEN_UP = 1000
@@ -133,6 +133,14 @@ class SqlFiles:
                 raise FailedPrecondition(
                     f"The training job {job} uses this file. Delete it when the job has ended, or "
                     "cancel the job."
+                )
+            batch = await connection.scalar(
+                select(BATCHES.c.id).where(UNENDED_BATCH, BATCHES.c.input_file == id).limit(1)
+            )
+            if batch is not None:
+                raise FailedPrecondition(
+                    f"The batch {batch} reads this file. Delete it when the batch has ended, or "
+                    "cancel the batch."
                 )
             await connection.execute(update(FILES).where(_C.id == id).values(_REMOVAL))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from services.sql.migrations import Migrations
 from services.training.clock import utc_now
+from services.training.stores.batches import SqlBatches
 from services.training.stores.database import Database
 from services.training.stores.files import SqlFiles
 from services.training.stores.jobs import SqlJobs
@@ -22,16 +23,18 @@ _MIGRATIONS = Migrations(
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Files and jobs, in one database."""
+    """Files, jobs and batches, in one database."""
 
     files: SqlFiles
     jobs: SqlJobs
+    batches: SqlBatches
     database: Database
 
     async def close(self) -> None:
         """Lets go of the database."""
         await self.files.finish()
         await self.jobs.finish()
+        await self.batches.finish()
         await self.database.close()
 
 
@@ -49,4 +52,9 @@ async def open_store(url: str, *, clock: Callable[[], datetime] = utc_now) -> St
     except BaseException:
         await database.close()
         raise
-    return Store(SqlFiles(database, clock), SqlJobs(database, clock), database)
+    return Store(
+        SqlFiles(database, clock),
+        SqlJobs(database, clock),
+        SqlBatches(database, clock),
+        database,
+    )

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -50,6 +51,8 @@ DRAFT = "draft"
 """State of a file that is being received."""
 KEPT = "kept"
 """State of a file."""
+PART = "part"
+"""State of what holds results of a batch, and nobody sees."""
 REMOVED = "removed"
 """State of what is gone for callers, and whose blob has to be deleted before its row."""
 
@@ -142,4 +145,54 @@ CHECKPOINTS = Table(
     Column("size_bytes", BigInteger, nullable=False),
     UniqueConstraint("job", "step", name="training_checkpoints_step"),
     Index("training_checkpoints_listed", "job", "create_time", "id"),
+)
+
+BATCHES = Table(
+    "training_batches",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("owner", _ID, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("outcome", String(32), nullable=True),
+    Column("input_file", _ID, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("salt", String(64), nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("errors", Text, nullable=False),
+    Column("output_file", _ID, nullable=False),
+    Column("error_file", _ID, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("expire_time", Instant, nullable=False),
+    Column("in_progress_time", Instant, nullable=True),
+    Column("finalizing_time", Instant, nullable=True),
+    Column("completed_time", Instant, nullable=True),
+    Column("failed_time", Instant, nullable=True),
+    Column("expired_time", Instant, nullable=True),
+    Column("cancelling_time", Instant, nullable=True),
+    Column("cancelled_time", Instant, nullable=True),
+    Column("done", LargeBinary, nullable=False),
+    Column("lease_id", String(64), nullable=True),
+    Column("lease_until", Instant, nullable=True),
+    Column("part_count", Integer, nullable=False),
+    Column("request_id", Text, nullable=True),
+    Column("request_hash", String(64), nullable=False),
+    UniqueConstraint("owner", "request_id", name="training_batches_request"),
+    Index("training_batches_owned", "owner", "create_time", "id"),
+    Index("training_batches_listed", "create_time", "id"),
+    Index("training_batches_state", "state"),
+    Index("training_batches_input_file", "input_file"),
+)
+
+BATCH_PARTS = Table(
+    "training_batch_parts",
+    METADATA,
+    Column("file", _ID, primary_key=True),
+    Column("batch", _ID, ForeignKey("training_batches.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("output_bytes", BigInteger, nullable=False),
+    Column("error_bytes", BigInteger, nullable=False),
+    UniqueConstraint("batch", "number", name="training_batch_parts_number"),
 )

@@ -53,7 +53,9 @@ def export(
 
 
 def _without_doubles(config: Path) -> None:
-    """Leaves out a value that AutoencoderTiny derives, saves, and then warns of when it loads."""
+    """Leaves out a value that AutoencoderTiny derives, saves, and then warns of when it loads, and
+    where it was trained."""
     told = json.loads(config.read_text())
-    told.pop("block_out_channels", None)
+    for name in ("block_out_channels", "_name_or_path"):
+        told.pop(name, None)
     config.write_text(json.dumps(told, indent=2) + "\n")

@@ -43,7 +43,7 @@ _SHARES = (NATIVE_SHARE, Share(256, 40_000, 0.07))
 
 SCHEDULE: Final = (
     Phase(400, _SHARES, 8 * 512 * 512, inner=False),
-    Phase(2_200, _SHARES, 16 * 512 * 512, inner=True),
+    Phase(5_200, _SHARES, 16 * 512 * 512, inner=True),
 )
 """The whole, after its parts: mostly the model's own size."""
 

@@ -17,6 +17,7 @@ from penstock.model.v1 import model_pb2, model_service_pb2, model_service_pb2_gr
 from penstock.retrieval.v1 import retrieval_service_pb2_grpc
 from retrieval_standin import Retrieval
 
+from policy.principals import Principal
 from services.errors import (
     AlreadyExists,
     Conflict,
@@ -29,7 +30,6 @@ from services.errors import (
     UnsupportedParameter,
 )
 from services.rpc.access import Role, open_method, principal, requires
-from services.rpc.roles import Principal
 from services.rpc.server import Registration, ServerSettings, serve
 
 READY = model_pb2.Model.STATE_READY
@@ -39,7 +39,7 @@ Observation = model_pb2.Observation
 class Everybody:
     """Knows any number of admins, and one user."""
 
-    def authenticate(self, metadata: Any) -> Principal:
+    def authenticate(self, metadata: Any, *_: Any) -> Principal:
         key = dict(metadata).get("authorization", "").removeprefix("Bearer ")
         if not key:
             raise MissingCredentials("No API key came with the call.")

@@ -242,43 +242,43 @@ def test_chat_lets_no_escape_sequences_through(penstock: Penstock) -> None:
 
 
 def test_keys(penstock: Penstock) -> None:
-    made = penstock.json("keys", "create", "laptop", "--role", "user", "--expires", "30d")
+    made = penstock.json("keys", "create", "--file", "laptop", "--role", "user", "--expires", "30d")
     assert made["key"].startswith("pnstk_")
     assert os.stat(penstock.data_dir / "tokens.json").st_mode & 0o777 == 0o600
-    shown = penstock("keys", "create", "boss", "--role", "admin")
+    shown = penstock("keys", "create", "--file", "boss", "--role", "admin")
     assert "not shown again" in shown.stderr
-    listed = penstock("keys", "list")
+    listed = penstock("keys", "list", "--file")
     assert "laptop" in listed.stdout
     assert made["key"] not in listed.stdout + (penstock.data_dir / "tokens.json").read_text()
-    assert penstock("keys", "revoke", made["id"]).exit_code == 0
-    assert [key["name"] for key in penstock.json("keys", "list")] == ["boss"]
-    again = penstock("keys", "revoke", made["id"])
+    assert penstock("keys", "revoke", "--file", made["id"]).exit_code == 0
+    assert [key["name"] for key in penstock.json("keys", "list", "--file")] == ["boss"]
+    again = penstock("keys", "revoke", "--file", made["id"])
     assert again.exit_code == 1
     assert "no key with the ID" in again.stderr
-    assert penstock("keys", "create", "x", "--expires", "soon").exit_code == 2
-    assert penstock("keys", "create", "x", "--role", "service").exit_code == 2
+    assert penstock("keys", "create", "--file", "x", "--expires", "soon").exit_code == 2
+    assert penstock("keys", "create", "--file", "x", "--role", "service").exit_code == 2
 
 
 def test_keys_of_tenants_and_of_users_of_gel(penstock: Penstock) -> None:
-    made = penstock.json("keys", "create", "a", "--tenant", "acme", "--tenant", "*")
+    made = penstock.json("keys", "create", "--file", "a", "--tenant", "acme", "--tenant", "*")
     assert made["tenants"] == ["acme", "*"]
-    shown = penstock("keys", "create", "b", "--gel-user", "alice")
+    shown = penstock("keys", "create", "--file", "b", "--gel-user", "alice")
     assert "alice" in shown.stdout
-    listed = penstock("keys", "list")
+    listed = penstock("keys", "list", "--file")
     assert "acme, *" in listed.stdout
     assert "alice" in listed.stdout
-    found = {key["name"]: key for key in penstock.json("keys", "list")}
+    found = {key["name"]: key for key in penstock.json("keys", "list", "--file")}
     assert found["b"]["tenants"] == ["default"]
     assert found["b"]["gel_user"] == "alice"
     assert found["a"]["gel_user"] is None
     for option, value in (("--tenant", "a/b"), ("--tenant", ""), ("--gel-user", "a:b")):
-        refused = penstock("keys", "create", "c", option, value)
+        refused = penstock("keys", "create", "--file", "c", option, value)
         assert refused.exit_code == 2
         assert "Take up to" in refused.stderr
 
 
 def test_a_broken_token_file_is_said_so(penstock: Penstock) -> None:
     (penstock.data_dir / "tokens.json").write_text("nonsense")
-    result = penstock("keys", "list")
+    result = penstock("keys", "list", "--file")
     assert result.exit_code == 1
     assert "is not JSON" in result.stderr

@@ -10,6 +10,7 @@ from penstock.embedding.v1.embedding_service_pb2_grpc import (
     add_EmbeddingServiceServicer_to_server,
 )
 
+from policy.token_store import TokenSources
 from services.embedding.batching import Limits
 from services.embedding.embedding import Embedder
 from services.embedding.engines.echo_engine import EchoLoader, EchoSettings
@@ -17,8 +18,8 @@ from services.embedding.preparing import Preparer, Threads
 from services.embedding.registry import Registry
 from services.embedding.reranking import Reranker
 from services.embedding.servicer import EmbeddingServicer
+from services.rpc.authentication import CallAuthenticator
 from services.rpc.server import Registration, Server, ServerSettings
-from services.rpc.tokens import TokenSources, TokenStore
 from services.serving.models import Known, ModelKind
 from tests.integration.embedding.embedding_platform import Platform, served
 
@@ -54,7 +55,7 @@ async def platform() -> AsyncIterator[Platform]:
         server = Server(
             ServerSettings(),
             [Registration(add_EmbeddingServiceServicer_to_server, servicer)],
-            authenticator=TokenStore(TokenSources(api_tokens=("user-token", "other-token"))),
+            authenticator=CallAuthenticator(TokenSources(api_tokens=("user-token", "other-token"))),
         )
         await server.start()
         async with grpc.aio.insecure_channel(server.address) as channel:

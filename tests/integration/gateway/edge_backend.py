@@ -20,6 +20,7 @@ from google.protobuf import any_pb2, duration_pb2, empty_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
+from penstock.access.v1 import key_service_pb2, key_service_pb2_grpc
 from penstock.inference.internal.v1 import step_service_pb2 as step_pb2
 from penstock.inference.internal.v1 import step_service_pb2_grpc
 from penstock.inference.v1 import event_pb2, inference_service_pb2_grpc, message_pb2, usage_pb2
@@ -94,6 +95,7 @@ class Backend(
     step_service_pb2_grpc.StepServiceServicer,
     inference_service_pb2_grpc.InferenceServiceServicer,
     model_service_pb2_grpc.ModelServiceServicer,
+    key_service_pb2_grpc.KeyServiceServicer,
 ):
     def __init__(self) -> None:
         self.models = {m.name: m for m in (model("words"), model("org/words:v1"))}
@@ -111,6 +113,7 @@ class Backend(
         step_service_pb2_grpc.add_StepServiceServicer_to_server(self, server)
         inference_service_pb2_grpc.add_InferenceServiceServicer_to_server(self, server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, server)
+        key_service_pb2_grpc.add_KeyServiceServicer_to_server(self, server)
         health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         await health.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -301,6 +304,15 @@ class Backend(
                 self.unary_live -= 1
 
     # --- ModelService
+
+    async def WatchKeys(
+        self, request: key_service_pb2.WatchKeysRequest, context: Any
+    ) -> AsyncIterator[key_service_pb2.WatchKeysEvent]:
+        """There is no key in the database."""
+        event = key_service_pb2.WatchKeysEvent()
+        event.snapshot.SetInParent()
+        yield event
+        await asyncio.Event().wait()
 
     async def ListModels(self, request: model_service_pb2.ListModelsRequest, context: Any) -> Any:
         self.metadata.append(dict(context.invocation_metadata()))

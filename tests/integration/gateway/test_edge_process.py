@@ -106,3 +106,23 @@ async def test_an_unknown_setting_is_said(backend: Backend, tmp_path: Path) -> N
     assert process.returncode == 1
     assert b"PENSTOCK_API_ADDRESS" in err
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("file", "env", "said"),
+    [
+        ("{", {}, "is not JSON"),
+        ("", {"PENSTOCK_AUTH_JWT_ISSUER": "https://id.example.org"}, "auth.jwt.audience"),
+        ("", {"PENSTOCK_AUTH_JWT_ISUER": "x"}, "did you mean `PENSTOCK_AUTH_JWT_ISSUER`"),
+    ],
+)
+async def test_keys_that_cant_be_read_are_said(
+    backend: Backend, tmp_path: Path, file: str, env: dict[str, str], said: str
+) -> None:
+    (tmp_path / "tokens.json").write_text(file)
+    process = await launch(backend, tmp_path, **env)
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    assert errors.decode().startswith("gateway: ")
+    assert said in errors.decode()
+    assert len(errors.splitlines()) == 1

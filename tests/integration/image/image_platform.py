@@ -16,6 +16,7 @@ from penstock.image.v1.image_service_pb2_grpc import (
     add_ImageServiceServicer_to_server,
 )
 
+from policy.token_store import TokenSources
 from services.image.directory import Directory
 from services.image.drawing import Drawer
 from services.image.engine import ImageModelLoader
@@ -28,10 +29,12 @@ from services.image.preparing import Preparer
 from services.image.registry import Registry, ServedModel
 from services.image.servicer import ImageServicer
 from services.image.sources import Threads
+from services.rpc.authentication import CallAuthenticator
+from services.rpc.metering import Metering
 from services.rpc.server import Registration, Server, ServerSettings
-from services.rpc.tokens import TokenSources, TokenStore
 from services.serving.catalogue import LoadKey, WantedModel
 from services.serving.models import Known, ModelKind
+from services.usage.journal import Journal
 from tests.unit.image.gated_model import GatedLoader, GatedModel
 
 VERSION = "Penstock 0"
@@ -59,6 +62,7 @@ class Platform:
     registry: Registry
     server: Server
     channel: grpc.aio.Channel
+    journal: Journal
     gated: Mapping[str, GatedModel] = field(default_factory=dict[str, GatedModel])
 
 
@@ -104,16 +108,21 @@ async def platform_of(folder: Path, *more: ServedModel) -> AsyncIterator[Platfor
     with contextlib.closing(Threads()) as threads:
         options = OptionsFile(folder / "image-options.json")
         preparer = Preparer(threads, LIMITS, VERSION)
-        drawer = Drawer(registry, options, Directory(), preparer)
+        journal = Journal(folder / "usage", "image", most_bytes=0)
+        meter = Metering(journal)
+        drawer = Drawer(registry, options, Directory(), preparer, meter=meter)
         server = Server(
             ServerSettings(),
             [Registration(add_ImageServiceServicer_to_server, ImageServicer(drawer, threads))],
-            authenticator=TokenStore(TokenSources(api_tokens=USERS, admin_key_file=key_file)),
+            authenticator=CallAuthenticator(
+                TokenSources(api_tokens=USERS, admin_key_file=key_file)
+            ),
         )
         await server.start()
         async with grpc.aio.insecure_channel(server.address) as channel:
             gated = {"gated": gate.made[0], "batched": gates.made[0]}
-            yield Platform(ImageServiceStub(channel), registry, server, channel, gated)
+            stub = ImageServiceStub(channel)
+            yield Platform(stub, registry, server, channel, journal, gated)
         for model in gated.values():
             model.open()
         await server.stop(0)

@@ -10,13 +10,14 @@ from penstock.inference.v1.inference_service_pb2_grpc import (
     add_InferenceServiceServicer_to_server,
 )
 
+from policy.token_store import TokenSources
 from services.inference.engines.echo_engine import EchoSettings
 from services.inference.generation import Generator
 from services.inference.registry import Registry
 from services.inference.servicer import InferenceServicer
 from services.inference.step_servicer import StepServicer, add_step_service
+from services.rpc.authentication import CallAuthenticator
 from services.rpc.server import Registration, Server, ServerSettings
-from services.rpc.tokens import TokenSources, TokenStore
 from services.serving.models import Known, ModelKind
 from tests.integration.inference.inference_platform import Platform, served
 
@@ -49,7 +50,7 @@ async def platform(slow_reader_timeout_s: float) -> AsyncIterator[Platform]:
         ]
     )
     generator = Generator(registry, slow_reader_timeout_s=slow_reader_timeout_s)
-    authenticator = TokenStore(TokenSources(api_tokens=("user-token", "other-token")))
+    authenticator = CallAuthenticator(TokenSources(api_tokens=("user-token", "other-token")))
     server = Server(
         ServerSettings(),
         [

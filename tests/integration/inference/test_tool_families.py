@@ -16,6 +16,7 @@ from penstock.inference.v1.inference_service_pb2_grpc import (
 )
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from policy.token_store import TokenSources
 from services.inference import convert
 from services.inference.conversation import plan_tools, prompt_ids
 from services.inference.engine import LoadedModel, ModelSpec
@@ -25,8 +26,8 @@ from services.inference.engines.torch_settings import TorchSettings
 from services.inference.generation import Generator
 from services.inference.registry import Registry, ServedModel
 from services.inference.servicer import InferenceServicer
+from services.rpc.authentication import CallAuthenticator
 from services.rpc.server import Registration, Server, ServerSettings
-from services.rpc.tokens import TokenSources, TokenStore
 from services.serving.models import Known, ModelKind, ModelSettings
 from tests.integration.inference.inference_platform import USER
 from tests.unit.inference.family_templates import END
@@ -81,7 +82,7 @@ async def serving(model: ServedModel) -> AsyncIterator[Any]:
     server = Server(
         ServerSettings(),
         [Registration(add_InferenceServiceServicer_to_server, servicer)],
-        authenticator=TokenStore(TokenSources(api_tokens=("user-token",))),
+        authenticator=CallAuthenticator(TokenSources(api_tokens=("user-token",))),
     )
     await server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:

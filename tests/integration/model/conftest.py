@@ -15,15 +15,16 @@ from penstock.model.v1.model_service_pb2_grpc import (
     add_ModelServiceServicer_to_server,
 )
 
+from policy.key_secrets import digest
+from policy.token_store import TokenSources
 from services.model.catalog import Catalog, utc_now
 from services.model.reports import Reports
 from services.model.servicer import ModelServicer
 from services.model.sources import SourcePolicy
 from services.model.stores.sql import SqlStore
 from services.model.watches import ChangeFeed, Watches, keep
-from services.rpc.keys import digest
+from services.rpc.authentication import CallAuthenticator
 from services.rpc.server import Registration, Server, ServerSettings
-from services.rpc.tokens import TokenSources, TokenStore
 from tests.postgres_server import empty_database
 
 ROLES = ("user", "model_manager", "trainer", "admin")
@@ -110,7 +111,7 @@ def start_service(tmp_path, clock):
             server = Server(
                 ServerSettings(grace_s=1.0),
                 [Registration(add_ModelServiceServicer_to_server, servicer)],
-                authenticator=TokenStore(sources),
+                authenticator=CallAuthenticator(sources),
             )
             keeping = asyncio.create_task(keep(catalog, reports, feed))
             stack.push_async_callback(_ended, keeping)

@@ -3,8 +3,8 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from policy.token_store import TokenSources
 from services.rpc.server import Server, ServerSettings
-from services.rpc.tokens import TokenSources
 from tests.integration.rpc.rpc_kinds import Kinds, KindsStub, Tokens, registration
 
 

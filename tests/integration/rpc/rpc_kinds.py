@@ -19,8 +19,8 @@ from services.rpc.access import (
     request_id,
     requires,
 )
+from services.rpc.authentication import CallAuthenticator
 from services.rpc.server import Registration
-from services.rpc.tokens import TokenStore
 
 SERVICE = "test.v1.KindsService"
 PATH = f"/{SERVICE}"
@@ -153,16 +153,16 @@ def named(name: str) -> pb.GetModelRequest:
     return pb.GetModelRequest(name=name)
 
 
-class Tokens(TokenStore):
+class Tokens(CallAuthenticator):
     """A token of each role, named like it."""
 
-    def authenticate(self, metadata):
+    def authenticate(self, metadata, *certificate):
         pairs = dict(metadata)
         header = str(pairs.get("authorization", ""))
         role = header.removeprefix("Bearer ")
         if role in set(Role):
             return Principal(f"id-{role}", role, frozenset({Role(role)}))
-        return super().authenticate(pairs)
+        return super().authenticate(pairs, *certificate)
 
 
 def bearer(role: Role = Role.USER) -> tuple[tuple[str, str], ...]:

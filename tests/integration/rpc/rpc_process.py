@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from services.rpc.process import client_tls, run_service, server_settings, token_store
+from services.rpc.process import authenticator_of, client_tls, run_service, server_settings
 from services.rpc.server import serve
 from services.settings import Settings
 from tests.integration.rpc.rpc_kinds import Kinds, registration
@@ -35,7 +35,7 @@ async def main(settings: Settings) -> None:
         "model",
         server_settings(settings, "model"),
         [registration(kinds)],
-        authenticator=token_store(settings),
+        authenticator=authenticator_of(settings),
     )
 
 

@@ -17,12 +17,16 @@ from penstock.training.v1.training_service_pb2_grpc import (
     add_TrainingServiceServicer_to_server,
 )
 
+from policy.key_secrets import digest
+from policy.token_store import TokenSources
 from services.blobs import open_blobs
+from services.rpc.authentication import CallAuthenticator
 from services.rpc.channels import channel
-from services.rpc.keys import digest
 from services.rpc.server import Registration, Server, ServerSettings
-from services.rpc.tokens import TokenSources, TokenStore
 from services.rpc.transport import channel_options
+from services.training.batch_keeper import BatchKeeper
+from services.training.batch_wiring import batch_parts
+from services.training.batches import BatchLimits
 from services.training.clients import CatalogueClient
 from services.training.file_servicer import Patience
 from services.training.files import FileLimits, Files
@@ -53,6 +57,9 @@ class Platform:
     store: Store
     nudges: list[None]
     """One for each time the supervisor was told that there is something to do."""
+    keeper: BatchKeeper
+    """Of batches. It does nothing unless it is told to."""
+    channel: grpc.aio.Channel
 
     def on_disk(self) -> list[str]:
         return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
@@ -84,7 +91,7 @@ async def upload(
         yield other
 
 
-def tokens(folder: Path) -> TokenStore:
+def tokens(folder: Path) -> CallAuthenticator:
     """Who may call."""
     (folder / "admin-key").write_text("admin-token")
     (folder / "admin-key").chmod(0o600)
@@ -93,7 +100,7 @@ def tokens(folder: Path) -> TokenStore:
         for name in ("trainer", "other-trainer")
     ]
     (folder / "tokens.json").write_text(json.dumps({"tokens": trainers}))
-    return TokenStore(
+    return CallAuthenticator(
         TokenSources(
             api_tokens=("my-token", "your-token"),
             service_token=SERVICE_TOKEN,
@@ -113,6 +120,7 @@ async def platform(
     catalogue: str = _NOBODY,
     job_limits: JobLimits | None = None,
     watch_limits: WatchLimits | None = None,
+    batch_limits: BatchLimits | None = None,
 ) -> AsyncIterator[Platform]:
     """Serves files and jobs, kept in a database and a folder. Nobody runs the jobs."""
     async with contextlib.AsyncExitStack() as stack:
@@ -130,13 +138,26 @@ async def platform(
         watches = Watches(store.jobs, watch_limits)
         stack.push_async_callback(watches.close)
         servicer = TrainingServicer(files, jobs, watches, patience or Patience())
+        batches = batch_parts(stack, store, blobs, batch_limits or BatchLimits())
         server = Server(
             ServerSettings(grace_s=2),
-            [Registration(add_TrainingServiceServicer_to_server, servicer)],
+            [
+                Registration(add_TrainingServiceServicer_to_server, servicer),
+                *batches.registrations,
+            ],
             authenticator=tokens(folder),
         )
         await server.start()
         stack.push_async_callback(server.stop, 0)
         opened = grpc.aio.insecure_channel(server.address, options=channel_options())
         await stack.enter_async_context(opened)
-        yield Platform(TrainingServiceStub(opened), server, files, folder / "blobs", store, nudges)
+        yield Platform(
+            TrainingServiceStub(opened),
+            server,
+            files,
+            folder / "blobs",
+            store,
+            nudges,
+            batches.keeper,
+            opened,
+        )

@@ -19,6 +19,9 @@ from penstock.model.v1.model_service_pb2_grpc import (
     add_ModelServiceServicer_to_server,
 )
 
+from policy.key_secrets import digest
+from policy.principals import Principal, Role
+from policy.token_store import TokenSources
 from services.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -34,10 +37,11 @@ from services.model.servicer import ModelServicer
 from services.model.sources import SourcePolicy
 from services.model.stores.sql import SqlStore
 from services.model.watches import ChangeFeed, Watches, keep
+from services.rpc.authentication import CallAuthenticator
+from services.rpc.call import Call, serving
 from services.rpc.channels import channel
-from services.rpc.keys import digest
 from services.rpc.server import Registration, Server, ServerSettings
-from services.rpc.tokens import TokenSources, TokenStore
+from services.rpc.tracing import continue_trace
 from services.training.clients import IDEMPOTENT, CatalogueClient
 from services.training.folder import job_folder, model_link
 
@@ -119,7 +123,7 @@ async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
         server = Server(
             ServerSettings(grace_s=1.0),
             [Registration(add_ModelServiceServicer_to_server, servicer)],
-            authenticator=TokenStore(
+            authenticator=CallAuthenticator(
                 TokenSources(service_token="service", token_file=tmp_path / "tokens.json")
             ),
         )
@@ -187,6 +191,27 @@ async def test_a_base_that_is_not_there(catalogue: Catalogue, name: str) -> None
     with pytest.raises(ModelNotFound) as caught:
         await catalogue.client.find(name)
     assert caught.value.field == "job.base_model"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "found"), [((), True), (("org/*",), True), (("b",), True), (("other",), False)]
+)
+async def test_a_base_that_a_key_may_not_use(
+    catalogue: Catalogue, allowed: tuple[str, ...], found: bool
+) -> None:
+    await catalogue.put("org/base", aliases=["b"])
+    who = Principal("k", "k", frozenset({Role.TRAINER}), allowed_models=allowed)
+    trace = continue_trace(None)
+    with serving(Call("/x", "req_1", trace, asyncio.Event(), principal=who)):
+        for name in ("org/base", "b"):
+            if found:
+                assert (await catalogue.client.find(name)).id == "org/base"
+                continue
+            with pytest.raises(ModelNotFound) as caught:
+                await catalogue.client.find(name)
+            with pytest.raises(ModelNotFound) as other:
+                await catalogue.client.find("x" * len(name))
+            assert caught.value.message.replace(name, "x" * len(name)) == other.value.message
 
 
 async def test_a_base_that_is_not_wanted_any_more(catalogue: Catalogue) -> None:

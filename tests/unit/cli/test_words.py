@@ -16,7 +16,7 @@ from rich.console import Console
 from services.cli.catalog import is_settled, pick_chat_model, progress_of, state_name
 from services.cli.config_fields import apply_settings, config_facts
 from services.cli.failures import Failure, Peer, explain
-from services.cli.keys import parse_span
+from services.cli.key_options import parse_span
 from services.cli.logfile import LogFile
 from services.cli.output import Output, printable
 from services.cli.screen import Screen, level_of

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services.embedding.batching import Batcher, Limits, Order, until
+from services.embedding.batching import Batcher, Limits, Order, Progress, until
 from services.embedding.engine import Tokens
 from services.embedding.engines.echo_engine import EchoEncoder, EchoSettings
 from services.embedding.requests import Caller, Priority, Timings
@@ -251,15 +251,19 @@ async def test_deadlines_end_the_wait() -> None:
     loop = asyncio.get_running_loop()
     first = asyncio.create_task(batcher.compute(unique(0, [50])))
     await settle()
-    with pytest.raises(DeadlineExceeded):
-        async with until(loop.time() + 0.01):
-            await batcher.compute(unique(1, [50]))
+    progress = Progress()
+    with pytest.raises(DeadlineExceeded) as late:
+        async with until(loop.time() + 0.01, progress):
+            await batcher.compute(unique(1, [50]), progress=progress)
+    assert late.value.metadata["prompt_tokens"] == "0"
+    assert float(late.value.metadata["queued_s"]) > 0
+    assert late.value.metadata["ran_s"] == "0.000"
     encoder.release()
     await first
     await settle()
     assert len(encoder.batches) == 1, "what came too late is not computed"
     with pytest.raises(TimeoutError):
-        async with until(loop.time() + 100):
+        async with until(loop.time() + 100, Progress()):
             raise TimeoutError  # somebody else's
 
 

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from services.embedding.engine import Tokens
 from services.embedding.requests import Priority
-from services.embedding.turns import Turns, Work
+from services.embedding.turns import PATIENCE, Turns, Work
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=30)
 LONGEST = 40
@@ -32,6 +32,7 @@ class TurnsMachine(RuleBasedStateMachine):
         self.works: list[Work] = []
         self.taken: dict[Work, list[int]] = defaultdict(list)
         self.left: set[Work] = set()
+        self.passed: Counter[int] = Counter()
 
     @rule(
         sizes=st.lists(st.integers(1, 40), max_size=30),
@@ -58,11 +59,17 @@ class TurnsMachine(RuleBasedStateMachine):
         sizes = sizes_of(batch)
         assert sum(sizes) <= budget or len(batch) == 1
         assert not most or len(batch) <= most
-        levels = [taken.priority.value for taken, _ in batch]
+        served = [taken.priority.value for taken, _ in batch]
+        levels = served[1:] if served and self.passed[served[0]] >= PATIENCE else served
         assert levels == sorted(levels, reverse=True)
+        waiting = {w.priority.value for w in self.works if w.waiting}
         if levels:
-            waiting = [w.priority.value for w in self.works if w.waiting]
             assert max(waiting, default=0) <= levels[-1], "who is higher was passed over"
+        for level in served:
+            self.passed[level] = 0
+        for level in waiting - set(served):
+            self.passed[level] += 1
+            assert self.passed[level] <= PATIENCE + len(Priority), "it starves"
         for one, position in batch:
             assert one not in self.left
             assert position not in self.taken[one], "taken twice"
@@ -153,6 +160,34 @@ def test_newcomers_starve_nobody(same: bool, sizes: list[int]) -> None:
         if not old.waiting:
             return
     raise AssertionError(f"{len(old.waiting)} inputs still wait")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    urgent=st.sampled_from([Priority.NORMAL, Priority.HIGH]),
+    budget=st.integers(40, 120),
+    most=st.integers(0, 3),
+)
+def test_urgent_calls_go_first_and_starve_nobody(
+    sizes: list[int], urgent: Priority, budget: int, most: int
+) -> None:
+    turns: Turns[Work] = Turns()
+    batch = work(sizes, "batch", Priority.LOW)
+    turns.add(batch)
+    count = 0
+    while batch.waiting:
+        # More comes than can be taken: a batch never has room left over.
+        for number in range(8):
+            turns.add(work([40], f"{count}-{number}", urgent))
+        left = len(batch.waiting)
+        taken = turns.take(budget, most)
+        count += 1
+        if len(batch.waiting) < left:
+            assert len(batch.waiting) == left - 1, "the rest is for who is urgent"
+            assert taken[0][0] is batch
+        assert count <= (PATIENCE + 1) * len(sizes)
+    assert count == (PATIENCE + 1) * len(sizes)
 
 
 def test_calls_that_left_are_forgotten() -> None:

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from gateway.api_keys import key_of
 from gateway.context import RequestContext
-from gateway.dialects.botserver.credentials import key_of
 from gateway.dialects.botserver.envelope import WORDS, BotserverDialect
 from gateway.dialects.openai.envelope import OpenAIDialect
 from gateway.dialects.velesio.envelope import VelesioDialect

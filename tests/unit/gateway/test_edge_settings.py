@@ -140,6 +140,39 @@ def test_unknown_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
 
 
-def test_a_limit_that_would_not_be_kept_is_refused() -> None:
-    with pytest.raises(SettingsError, match="max_tokens_per_minute"):
-        load(environ={"PENSTOCK_API_MAX_TOKENS_PER_MINUTE": "100"})
+@pytest.mark.parametrize(
+    ("variable", "value", "key"),
+    [
+        ("PENSTOCK_API_MAX_REQUESTS_PER_MINUTE", "-1", "api.max_requests_per_minute"),
+        ("PENSTOCK_API_MAX_TOKENS_PER_MINUTE", "-1", "api.max_tokens_per_minute"),
+        ("PENSTOCK_API_REQUEST_TIMEOUT_S", "0", "api.request_timeout_s"),
+        ("PENSTOCK_LIMITS_CONCURRENT_REQUESTS", "-1", "limits.concurrent_requests"),
+        ("PENSTOCK_LIMITS_TOKENS_PER_DAY", "-1", "limits.tokens_per_day"),
+        ("PENSTOCK_LIMITS_TOKENS_PER_MONTH", "many", "limits.tokens_per_month"),
+        ("PENSTOCK_LIMITS_WHEN_UNAVAILABLE", "ajar", "limits.when_unavailable"),
+        ("PENSTOCK_REDIS_TIMEOUT_S", "0", "redis.timeout_s"),
+        ("PENSTOCK_REDIS_TIMEOUT_S", "nan", "redis.timeout_s"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(variable: str, value: str, key: str) -> None:
+    with pytest.raises(SettingsError, match=key.replace(".", r"\.")):
+        load(environ={variable: value})
+
+
+def test_limits_are_read() -> None:
+    settings = load(
+        environ={
+            "PENSTOCK_API_MAX_TOKENS_PER_MINUTE": "100",
+            "PENSTOCK_API_REQUEST_TIMEOUT_S": "30",
+            "PENSTOCK_LIMITS_CONCURRENT_REQUESTS": "10",
+            "PENSTOCK_LIMITS_WHEN_UNAVAILABLE": "open",
+            "PENSTOCK_REDIS_URL": "redis://cache:6379/0",
+            "PENSTOCK_REDIS_TIMEOUT_S": "0.25",
+        }
+    )
+    assert settings.api.max_tokens_per_minute == 100
+    assert settings.request_timeout_s == 30.0
+    assert settings.limits.concurrent_requests == 10
+    assert settings.limits.when_unavailable == "open"
+    assert (settings.redis.url, settings.redis.timeout_s) == ("redis://cache:6379/0", 0.25)
+    assert "cache:6379" not in repr(settings)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services.image.requests import Priority
-from services.image.turns import Turns
+from services.image.turns import PATIENCE, Turns
 
 COSTS = st.sampled_from([1.0, 2.0, 5.0])
 
@@ -40,6 +40,7 @@ class TurnsMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.turns: Turns[Waiting] = Turns()
         self.line: list[Waiting] = []
+        self.passed: Counter[int] = Counter()
 
     @rule(
         principal=st.sampled_from("abc"),
@@ -65,15 +66,25 @@ class TurnsMachine(RuleBasedStateMachine):
         work = take(self.turns)
         assert (work is None) == (not self.line)
         if work is not None:
-            assert work.priority.value == max(each.priority.value for each in self.line)
+            highest = max(each.priority.value for each in self.line)
+            level = work.priority.value
+            assert level == highest or self.passed[level] >= PATIENCE
+            self.note(work)
             if not work.remaining:
                 self.line.remove(work)
+
+    def note(self, taken: Waiting) -> None:
+        """Remembers which priorities were passed by."""
+        self.passed[taken.priority.value] = 0
+        for level in {each.priority.value for each in self.line}:
+            self.passed[level] += level < taken.priority.value
 
     @precondition(lambda self: self.line)
     @rule(data=st.data())
     def only_some_are_acceptable(self, data: st.DataObject) -> None:
         wanted = data.draw(st.sampled_from(self.line))
         assert self.turns.next(lambda work: work is wanted) is wanted
+        self.note(wanted)
         assert self.turns.next(lambda _: False) is None
 
     @invariant()
@@ -138,3 +149,23 @@ def test_the_order_is_that_in_which_whole_jobs_would_come(sizes: list[tuple[str,
     mine = [work for work in turns.order() if work.principal == "a"]
     waits = [work for work in works if work.principal == "a" and work.remaining]
     assert sorted(map(id, mine)) == sorted(map(id, waits))
+
+
+@given(
+    images=st.integers(1, 5),
+    urgent=st.sampled_from([Priority.NORMAL, Priority.HIGH]),
+    rivals=st.integers(1, 3),
+)
+def test_urgent_jobs_go_first_and_starve_nobody(images: int, urgent: Priority, rivals: int) -> None:
+    turns: Turns[Waiting] = Turns()
+    batch = Waiting("batch", images, priority=Priority.LOW)
+    turns.add(batch)
+    for number in range(rivals):
+        turns.add(Waiting(f"p{number}", 1000, priority=urgent))
+    order: list[bool] = []
+    while batch.remaining:
+        order.append(take(turns) is batch)
+        assert len(order) <= (PATIENCE + 1) * images
+    assert [place for place, its in enumerate(order, start=1) if its] == [
+        (PATIENCE + 1) * image for image in range(1, images + 1)
+    ]

@@ -19,10 +19,11 @@ from google.protobuf.descriptor import (
 from penstock.embedding.v1 import embedding_service_pb2
 from penstock.image.v1 import image_service_pb2
 from penstock.inference.internal.v1 import step_service_pb2
-from penstock.inference.v1 import inference_service_pb2
+from penstock.inference.v1 import inference_service_pb2, response_service_pb2
 from penstock.model.v1 import model_service_pb2
 from penstock.retrieval.v1 import retrieval_service_pb2
-from penstock.training.v1 import training_service_pb2
+from penstock.training.internal.v1 import batch_work_service_pb2
+from penstock.training.v1 import batch_service_pb2, training_service_pb2
 
 ROOT = Path(__file__).parents[3]
 SERVICES: dict[str, ServiceDescriptor] = {
@@ -30,9 +31,11 @@ SERVICES: dict[str, ServiceDescriptor] = {
     for module in (
         model_service_pb2,
         inference_service_pb2,
+        response_service_pb2,
         embedding_service_pb2,
         image_service_pb2,
         training_service_pb2,
+        batch_service_pb2,
         retrieval_service_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()
@@ -49,6 +52,8 @@ SURFACE = {
     "InferenceService": """
         Chat <StreamChat Complete <StreamComplete Tokenize Detokenize ApplyTemplate GetRuntimeInfo
         Infer GetQueueStatus""",
+    "ResponseService": """
+        StoreResponse GetResponse DeleteResponse ListInputItems GetConversation BatchGetItems""",
     "EmbeddingService": """
         Embed Rerank GetQueueStatus""",
     "ImageService": """
@@ -57,6 +62,8 @@ SURFACE = {
     "TrainingService": """
         StartJob GetJob ListJobs CancelJob PauseJob ResumeJob ListEvents <WatchJob ListCheckpoints
         >UploadFile GetFile ListFiles DeleteFile <DownloadFile""",
+    "BatchService": """
+        CreateBatch GetBatch ListBatches CancelBatch""",
     "RetrievalService": """
         CreateCollection GetCollection ListCollections UpdateCollection DeleteCollection
         ><UpsertDocuments GetDocument ListDocuments DeleteDocument DeleteDocuments
@@ -129,6 +136,12 @@ def test_the_step_stream_is_internal() -> None:
     assert [signature(method) for method in service.methods] == ["><StepStream"]
     assert service.full_name == "penstock.inference.internal.v1.StepService"
     assert rules(service.methods[0]) == []
+
+
+def test_the_work_on_batches_is_internal() -> None:
+    service = batch_work_service_pb2.DESCRIPTOR.services_by_name["BatchWorkService"]
+    assert service.full_name == "penstock.training.internal.v1.BatchWorkService"
+    assert [rules(method) for method in service.methods] == [[]] * 6
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)

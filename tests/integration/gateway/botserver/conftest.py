@@ -17,8 +17,8 @@ from penstock.model.v1 import model_service_pb2 as model_pb
 from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 
 from gateway.settings import SERVICE_PORTS, ApiSettings, Settings
-from services.rpc.keys import TokenFile
-from services.rpc.roles import Role
+from policy.principals import Role
+from policy.token_file import TokenFile
 from services.training.jobs import JobLimits
 from tests.integration.gateway.conftest import live_edge
 from tests.integration.training.file_platform import SERVICE_TOKEN, Platform, platform
@@ -70,7 +70,7 @@ def limit() -> int:
 async def whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> AsyncIterator[Whole]:
-    monkeypatch.setattr("services.rpc.tokens._RECHECK_S", 0.0)  # a key is made after they began
+    monkeypatch.setattr("policy.token_store._RECHECK_S", 0.0)  # a key is made after they began
     async with contextlib.AsyncExitStack() as stack:
         address = await stack.enter_async_context(catalogue(tmp_path))
         limits = JobLimits(datasets={"hours": "", "held-out": ""})

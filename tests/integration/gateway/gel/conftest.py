@@ -15,6 +15,11 @@ from tests.integration.gateway.embedding_peer import EmbeddingPeer
 from tests.integration.gateway.gel.gel_edge import SERVICE, Keys
 
 
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policy.token_store._RECHECK_S", 0.0)  # keys come and go during tests
+
+
 @pytest.fixture
 async def vectors(vector_server: grpc.aio.Server) -> AsyncIterator[Vectors]:
     server = vector_server

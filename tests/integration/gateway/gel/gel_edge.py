@@ -6,8 +6,8 @@ import base64
 from pathlib import Path
 from typing import Any, cast
 
-from services.rpc.keys import TokenFile, ensure_admin_key
-from services.rpc.roles import Role
+from policy.principals import Role
+from policy.token_file import TokenFile, ensure_admin_key
 from tests.integration.gateway.answering_peer import AnsweringPeer
 from tests.integration.gateway.conftest import TOKEN, Edge
 

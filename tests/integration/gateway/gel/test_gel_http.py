@@ -13,7 +13,7 @@ import pytest
 from google.protobuf import json_format
 from penstock.retrieval.v1 import collection_pb2
 
-from services.rpc.roles import Role
+from policy.principals import Role
 from tests.integration.gateway.conftest import Edge
 from tests.integration.gateway.embedding_peer import vector
 from tests.integration.gateway.gel.gel_edge import (

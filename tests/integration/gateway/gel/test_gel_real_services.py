@@ -29,10 +29,10 @@ from gateway.__main__ import listen
 from gateway.app import build
 from gateway.clients import Clients
 from gateway.settings import SERVICE_PORTS, Settings
+from policy.principals import Role
+from policy.token_file import TokenFile
 from services.retrieval.parsing import Extractor
 from services.retrieval.stores import open_store
-from services.rpc.keys import TokenFile
-from services.rpc.roles import Role
 from services.settings import RetrievalSettings
 from tests.integration.gateway.gel.gel_edge import basic, bearer
 from tests.integration.gateway.gel.test_gel_sign_in import CHALLENGE, b64
@@ -87,7 +87,7 @@ class _Server(uvicorn.Server):
 
 @pytest.fixture
 async def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
-    monkeypatch.setattr("services.rpc.tokens._RECHECK_S", 0.0)  # keys are made during tests
+    monkeypatch.setattr("policy.token_store._RECHECK_S", 0.0)  # keys are made during tests
     own = RetrievalSettings(address="")
     async with contextlib.AsyncExitStack() as stack:
         others = await stack.enter_async_context(peers(tmp_path))

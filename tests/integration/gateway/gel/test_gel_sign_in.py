@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from scramp import ScramClient, ScramException
 
 from gateway.dialects.gel import sign_in
+from policy.principals import Role
+from policy.token_file import TokenFile
+from policy.token_store import TokenSources
 from services.errors import InvalidCredentials
-from services.rpc.keys import TokenFile
-from services.rpc.roles import Role
-from services.rpc.tokens import TokenSources, TokenStore
+from services.rpc.authentication import CallAuthenticator
 from tests.integration.gateway.conftest import TOKEN, Edge
 from tests.integration.gateway.gel.gel_edge import RAG, SERVICE, Keys, bearer, rag
 
@@ -80,9 +81,9 @@ def check_refused(answer: httpx.Response) -> None:
     assert "authentication-info" not in answer.headers
 
 
-def services(data_dir: Path, service_token: str = SERVICE) -> TokenStore:
+def services(data_dir: Path, service_token: str = SERVICE) -> CallAuthenticator:
     """What the services know of keys, from the same folder."""
-    return TokenStore(
+    return CallAuthenticator(
         TokenSources(
             api_tokens=(TOKEN,),
             service_token=service_token,

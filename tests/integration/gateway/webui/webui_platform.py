@@ -16,8 +16,8 @@ from pathlib import Path
 
 import httpx
 
-from services.rpc.keys import TokenFile
-from services.rpc.roles import Role
+from policy.principals import Role
+from policy.token_file import TokenFile
 from tests.integration.serving_processes import Processes
 
 CONFIG = """

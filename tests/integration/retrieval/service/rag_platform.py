@@ -26,6 +26,8 @@ from penstock.retrieval.v1.retrieval_service_pb2_grpc import (
     add_RetrievalServiceServicer_to_server,
 )
 
+from policy.key_secrets import digest
+from policy.token_store import TokenSources
 from services.embedding.batching import Limits
 from services.embedding.embedding import Embedder
 from services.embedding.engine import EncoderSpec
@@ -57,10 +59,9 @@ from services.retrieval.parsing import Extractor
 from services.retrieval.servicer import Domain, RetrievalServicer
 from services.retrieval.store import Store
 from services.retrieval.stores import open_store
+from services.rpc.authentication import CallAuthenticator
 from services.rpc.channels import channel
-from services.rpc.keys import digest
 from services.rpc.server import Registration, Server, ServerSettings
-from services.rpc.tokens import TokenSources, TokenStore
 from services.serving.models import Known, ModelSettings
 from services.serving.models import ModelKind as ServedKind
 from services.settings import RetrievalSettings
@@ -80,7 +81,7 @@ def credential(token: str) -> tuple[tuple[str, str], ...]:
 USER = credential("user")
 
 
-def tokens(folder: Path) -> TokenStore:
+def tokens(folder: Path) -> CallAuthenticator:
     """Everybody who calls: users by the names of `TENANTS`, and an admin."""
     entries = [
         {"id": name, "sha256": digest(name), "name": name, "roles": ["user"], "tenants": tenants}
@@ -89,7 +90,7 @@ def tokens(folder: Path) -> TokenStore:
     admin = {"id": "admin", "sha256": digest("admin"), "name": "admin", "roles": ["admin"]}
     file = folder / "tokens.json"
     file.write_text(json.dumps({"tokens": [*entries, admin]}))
-    return TokenStore(TokenSources(service_token="service", token_file=file))
+    return CallAuthenticator(TokenSources(service_token="service", token_file=file))
 
 
 @dataclass
@@ -160,7 +161,7 @@ async def broken(call: Any) -> tuple[list[Any], grpc.aio.AioRpcError]:
 
 @contextlib.asynccontextmanager
 async def serving(
-    authenticator: TokenStore, *registrations: Registration, address: str = "127.0.0.1:0"
+    authenticator: CallAuthenticator, *registrations: Registration, address: str = "127.0.0.1:0"
 ) -> AsyncIterator[Server]:
     """A server of its own, on a free port unless told otherwise."""
     settings = ServerSettings(address=address, grace_s=1)
@@ -194,7 +195,7 @@ async def chat_model(id: str, interval_s: float) -> ChatModel:
 
 
 @contextlib.asynccontextmanager
-async def model_service(authenticator: TokenStore, folder: Path) -> AsyncIterator[Server]:
+async def model_service(authenticator: CallAuthenticator, folder: Path) -> AsyncIterator[Server]:
     """A catalogue of what the others serve."""
     async with contextlib.aclosing(
         await SqlStore.open(f"sqlite:///{folder / 'model.db'}")
@@ -267,7 +268,7 @@ def retrieval_service(
 class Peers:
     """What RetrievalService calls."""
 
-    authenticator: TokenStore
+    authenticator: CallAuthenticator
     servers: dict[str, Server]
     embeddings: EmbeddingRegistry
     threads: Threads

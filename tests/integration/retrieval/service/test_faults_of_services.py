@@ -17,7 +17,8 @@ from penstock.retrieval.v1 import document_pb2 as document_pb
 from penstock.retrieval.v1 import retrieval_service_pb2 as pb
 from penstock.retrieval.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 
-from services.rpc.tokens import TokenSources, TokenStore
+from policy.token_store import TokenSources
+from services.rpc.authentication import CallAuthenticator
 from tests.integration.reasons import reason
 from tests.integration.retrieval.service.rag_platform import (
     PARENT,
@@ -169,7 +170,7 @@ async def test_calls_go_out_under_the_callers_own_credential(rag: Platform) -> N
     registration = embedding_service(rag.peers.embeddings, rag.peers.threads)
     address = rag.peers.targets["embedding"]
     await rag.peers.servers["embedding"].stop(0)
-    strangers = TokenStore(TokenSources(api_tokens=("another",)))
+    strangers = CallAuthenticator(TokenSources(api_tokens=("another",)))
     async with serving(strangers, registration, address=address):
         for _ in range(100):
             _, error = await broken(rag.stub.Answer(request, metadata=USER))

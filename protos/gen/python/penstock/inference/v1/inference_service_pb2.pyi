@@ -636,6 +636,10 @@ class RuntimeInfo(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     RUNNING_COUNT_FIELD_NUMBER: _builtins.int
     WAITING_COUNT_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    COMPLETED_24H_FIELD_NUMBER: _builtins.int
+    MEAN_LATENCY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """ID of the model, with aliases resolved."""
     context_length: _builtins.int
@@ -666,6 +670,20 @@ class RuntimeInfo(_message.Message):
     """Sequences running now."""
     waiting_count: _builtins.int
     """Requests waiting now."""
+    completed_24h: _builtins.int
+    """Requests that ended without failure during the last 24 hours."""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
+        """What a tensor model takes, in its order. Empty for text models."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
+        """What a tensor model gives, in its order. Empty for text models."""
+
+    @_builtins.property
+    def mean_latency(self) -> _duration_pb2.Duration:
+        """Mean time in the engine of a tensor model's inferences since it was loaded. Unset before the first, and for text models."""
+
     def __init__(
         self,
         *,
@@ -684,14 +702,54 @@ class RuntimeInfo(_message.Message):
         fingerprint: _builtins.str = ...,
         running_count: _builtins.int = ...,
         waiting_count: _builtins.int = ...,
+        inputs: _abc.Iterable[Global___TensorSpec] | None = ...,
+        outputs: _abc.Iterable[Global___TensorSpec] | None = ...,
+        completed_24h: _builtins.int = ...,
+        mean_latency: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mean_latency", b"mean_latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bos_token", b"bos_token", "chat_template", b"chat_template", "context_length", b"context_length", "device", b"device", "dtype", b"dtype", "engine", b"engine", "eos_token", b"eos_token", "fingerprint", b"fingerprint", "model", b"model", "revision", b"revision", "running_count", b"running_count", "slot_count", b"slot_count", "template_name", b"template_name", "vocabulary_size", b"vocabulary_size", "waiting_count", b"waiting_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bos_token", b"bos_token", "chat_template", b"chat_template", "completed_24h", b"completed_24h", "context_length", b"context_length", "device", b"device", "dtype", b"dtype", "engine", b"engine", "eos_token", b"eos_token", "fingerprint", b"fingerprint", "inputs", b"inputs", "mean_latency", b"mean_latency", "model", b"model", "outputs", b"outputs", "revision", b"revision", "running_count", b"running_count", "slot_count", b"slot_count", "template_name", b"template_name", "vocabulary_size", b"vocabulary_size", "waiting_count", b"waiting_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RuntimeInfo: _TypeAlias = RuntimeInfo  # noqa: Y015
+
+@_typing.final
+class TensorSpec(_message.Message):
+    """What an input of a tensor model has to be, or what an output is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DATATYPE_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    ANY_RANK_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, as `Tensor.name` has it."""
+    datatype: _builtins.str
+    """Number type, in the spelling of `Tensor.datatype`. Empty is any."""
+    any_rank: _builtins.bool
+    """Whether the number of dimensions is open; `shape` is empty then."""
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Sizes of the dimensions; -1 is any size."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        datatype: _builtins.str = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+        any_rank: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any_rank", b"any_rank", "datatype", b"datatype", "name", b"name", "shape", b"shape"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TensorSpec: _TypeAlias = TensorSpec  # noqa: Y015
 
 @_typing.final
 class Tensor(_message.Message):
@@ -770,15 +828,15 @@ class InferRequest(_message.Message):
     """Text, for text models."""
     @_builtins.property
     def struct(self) -> _struct_pb2.Struct:
-        """A structure, for models that take one."""
+        """A structure, for tensor models: nested arrays of numbers by the names of the inputs. The answer has a structure too."""
 
     @_builtins.property
     def tensors(self) -> Global___TensorList:
-        """Tensors, for any model."""
+        """Tensors, for tensor models."""
 
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
-        """Parameters of the model or engine. An unknown one is INVALID_ARGUMENT."""
+        """Parameters of the model or engine: for text models, fields of `Sampling`. An unknown one is INVALID_ARGUMENT."""
 
     def __init__(
         self,

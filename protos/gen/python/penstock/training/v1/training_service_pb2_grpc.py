@@ -217,7 +217,7 @@ class TrainingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFile(self, request, context):
-        """Deletes a file. FAILED_PRECONDITION while a job that hasn't ended uses it.
+        """Deletes a file. FAILED_PRECONDITION while a job or batch that hasn't ended uses it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -63,7 +63,7 @@ class TrainingServiceStub:
     ListFiles: _aio.UnaryUnaryMultiCallable[_training_service_pb2.ListFilesRequest, _training_service_pb2.ListFilesResponse]
     """Lists files, newest first unless asked otherwise."""
     DeleteFile: _aio.UnaryUnaryMultiCallable[_training_service_pb2.DeleteFileRequest, _empty_pb2.Empty]
-    """Deletes a file. FAILED_PRECONDITION while a job that hasn't ended uses it."""
+    """Deletes a file. FAILED_PRECONDITION while a job or batch that hasn't ended uses it."""
     DownloadFile: _aio.UnaryStreamMultiCallable[_training_service_pb2.DownloadFileRequest, _httpbody_pb2.HttpBody]
     """Streams the content of a file, in order; over HTTP as plain bytes. Whether all of it came is told by the status, and
     by `size_bytes` and `sha256` of the file.
@@ -192,7 +192,7 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_service_pb2.DeleteFileRequest,
         context: _aio.ServicerContext[_training_service_pb2.DeleteFileRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
-        """Deletes a file. FAILED_PRECONDITION while a job that hasn't ended uses it."""
+        """Deletes a file. FAILED_PRECONDITION while a job or batch that hasn't ended uses it."""
 
     @_abc_1.abstractmethod
     def DownloadFile(

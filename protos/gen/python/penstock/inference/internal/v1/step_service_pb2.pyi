@@ -222,6 +222,7 @@ class StepUpdate(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     PIECE_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
     stream_id: _builtins.int
     """The request."""
     text: _builtins.str
@@ -244,6 +245,12 @@ class StepUpdate(_message.Message):
     def error(self) -> _status_pb2.Status:
         """The request failed. The last."""
 
+    @_builtins.property
+    def tokens(self) -> Global___TokenAllowance:
+        """What the caller may still use of its tokens a minute. With the first update of a request;
+        unset where there is no limit.
+        """
+
     def __init__(
         self,
         *,
@@ -254,13 +261,44 @@ class StepUpdate(_message.Message):
         error: _status_pb2.Status | None = ...,
         answer: _builtins.bytes = ...,
         piece: _builtins.bytes = ...,
+        tokens: Global___TokenAllowance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "chat", b"chat", "complete", b"complete", "error", b"error", "piece", b"piece", "text", b"text", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "chat", b"chat", "complete", b"complete", "error", b"error", "piece", b"piece", "text", b"text", "tokens", b"tokens", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "chat", b"chat", "complete", b"complete", "error", b"error", "piece", b"piece", "stream_id", b"stream_id", "text", b"text", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "chat", b"chat", "complete", b"complete", "error", b"error", "piece", b"piece", "stream_id", b"stream_id", "text", b"text", "tokens", b"tokens", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["text", "chat", "complete", "error", "answer", "piece"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
 
 Global___StepUpdate: _TypeAlias = StepUpdate  # noqa: Y015
+
+@_typing.final
+class TokenAllowance(_message.Message):
+    """What is left of a limit of tokens a minute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    REMAINING_FIELD_NUMBER: _builtins.int
+    RESET_MS_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """Tokens a minute."""
+    remaining: _builtins.int
+    """Of these, what is left."""
+    reset_ms: _builtins.int
+    """Milliseconds until all of it is free again."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+        remaining: _builtins.int = ...,
+        reset_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "remaining", b"remaining", "reset_ms", b"reset_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenAllowance: _TypeAlias = TokenAllowance  # noqa: Y015

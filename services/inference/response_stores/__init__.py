@@ -1,0 +1,5 @@
+"""Where InferenceService keeps responses."""
+
+from services.inference.response_stores.sql import SqlResponses
+
+__all__ = ["SqlResponses"]

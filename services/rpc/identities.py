@@ -1,0 +1,50 @@
+"""Whom a process takes for somebody beside those with keys: signed-in users, and workloads."""
+
+from policy.oidc import JwtRules, JwtSettingsError, JwtVerifier, parse_role_map
+from policy.principals import Limits, Role
+from policy.workloads import Workload, Workloads
+from services.settings import Settings, SettingsError
+
+
+def jwt_of(settings: Settings) -> JwtVerifier | None:
+    """Returns what tells signed-in users; None where there are none. Raises `SettingsError`."""
+    given = settings.auth.jwt
+    if not given.issuer:
+        return None
+    try:
+        return JwtVerifier(
+            JwtRules(
+                issuer=given.issuer,
+                audience=given.audience,
+                jwks_file=given.jwks_file,
+                jwks_url=given.jwks_url,
+                algorithms=given.algorithms,
+                leeway_s=given.leeway_s,
+                cache_s=given.cache_s,
+                roles_claim=given.roles_claim,
+                role_map=parse_role_map(given.role_map),
+                tenants_claim=given.tenants_claim,
+            )
+        )
+    except JwtSettingsError as error:
+        raise SettingsError(f"[auth.jwt] {error}") from None
+
+
+def workloads_of(settings: Settings) -> Workloads:
+    """Returns the workloads that certificates stand for. Raises `SettingsError`."""
+    given = settings.auth.mtls
+    if given and settings.tls.client_ca is None:
+        raise SettingsError("[auth.mtls] needs [tls] client_ca: without it, no certificate is seen")
+    try:
+        return Workloads(
+            Workload(
+                pattern,
+                frozenset(Role(role) for role in one.roles),
+                tenants=one.tenants,
+                allowed_models=one.allowed_models,
+                limits=Limits(**{name: getattr(one, name) for name in Limits.__slots__}),
+            )
+            for pattern, one in given.items()
+        )
+    except ValueError as error:
+        raise SettingsError(f"[auth.mtls] {error}") from None

@@ -1,0 +1,126 @@
+"""Metering: tokens within their limits, and an exact record of what was used."""
+
+import asyncio
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from services.errors import StorageFull
+from services.metering import Metered, TokenAllowance, Used, Work
+from services.rpc import call
+from services.settings import ServiceName, Settings, SettingsError
+from services.usage.journal import Journal
+from services.usage.records import Begun, content_digest
+
+_OFF_LOOP_BYTES = 1024 * 1024
+_FULL = (
+    "The server can't write down what requests use, and takes none until it can. Try again later; "
+    "its operator has to make room."
+)
+
+
+class TokenReservation(Protocol):
+    """Tokens that are held for a request."""
+
+    @property
+    def allowance(self) -> TokenAllowance | None:
+        """What is left after it. None where there is no limit."""
+        ...
+
+    def settle(self, total_tokens: int) -> None:
+        """Gives back what was not used, or takes what was used beyond it."""
+        ...
+
+
+class TokenLimiter(Protocol):
+    """Keeps principals within their limits of tokens."""
+
+    async def admit(self, work: Work) -> TokenReservation:
+        """Holds what the work may use. Raises `RateLimited`."""
+        ...
+
+
+class Metering:
+    """The `Meter` of a process that serves models."""
+
+    def __init__(
+        self, journal: Journal, limiter: TokenLimiter | None = None, *, refuses: bool = False
+    ) -> None:
+        """Takes where records are written, and what limits tokens (None: nothing does). With
+        `refuses`, requests are turned away when the journal is full."""
+        self._journal = journal
+        self._limiter = limiter
+        self._refuses = refuses
+
+    async def admit(self, work: Work) -> Metered:
+        """Reserves what the work may use. Raises `RateLimited`, or `StorageFull`."""
+        if self._refuses and self._journal.full:
+            raise StorageFull(_FULL, retry_after_s=60)
+        reservation = None if self._limiter is None else await self._limiter.admit(work)
+        return _Request(self._journal, Begun.now(work), reservation)
+
+
+class _Request:
+    """A request that was admitted."""
+
+    def __init__(
+        self, journal: Journal, begun: Begun, reservation: TokenReservation | None
+    ) -> None:
+        self._journal = journal
+        self._begun = begun
+        self._reservation = reservation
+        self._settled = False
+
+    @property
+    def allowance(self) -> TokenAllowance | None:
+        """What is left after the reservation."""
+        return None if self._reservation is None else self._reservation.allowance
+
+    def settle(self, used: Used) -> None:
+        """Writes the record, and settles the reservation. What is told later does not count."""
+        if self._settled:
+            return
+        self._settled = True
+        self._journal.append(self._begun.record(used))
+        if self._reservation is not None:
+            self._reservation.settle(used.prompt_tokens + used.completion_tokens)
+
+    def withdraw(self) -> None:
+        """Gives the reservation back."""
+        if not self._settled and self._reservation is not None:
+            self._reservation.settle(0)
+        self._settled = True
+
+
+def open_journal(settings: Settings, name: ServiceName) -> Journal:
+    """Opens the journal of a service's process. Raises `SettingsError`."""
+    folder = settings.services.data_dir / "usage"
+    try:
+        return Journal(folder, name, most_bytes=settings.usage.journal_bytes)
+    except OSError as error:
+        raise SettingsError(
+            f"[services] data_dir: {folder} can't be made: {error.strerror}. "
+            "Usage is written down there; let the process write to it, or name another."
+        ) from error
+
+
+async def work_of(request: Message, *, model: str = "", user: str = "") -> Work:
+    """What the call being served asks for, but for its tokens. Raises `LookupError` outside a
+    call."""
+    return Work(
+        principal=call.principal(),
+        request_id=call.request_id(),
+        method=call.method(),
+        model=model,
+        dialect=call.dialect(),
+        user=user,
+        digest=await digest_of(request),
+    )
+
+
+async def digest_of(request: Message) -> str:
+    """Digests a request, for `Work.digest`."""
+    data = request.SerializeToString(deterministic=True)
+    if len(data) <= _OFF_LOOP_BYTES:
+        return content_digest(data)
+    return await asyncio.to_thread(content_digest, data)

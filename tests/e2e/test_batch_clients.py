@@ -1,0 +1,36 @@
+"""Batches with real client libraries, each in an environment of its own."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.stack import STARTER, Platform, configuration, running
+from tests.e2e.test_clients import CLIENTS, HERE
+
+TIMEOUT_S = 1800
+"""Others may work on the machine."""
+pytestmark = pytest.mark.timeout(TIMEOUT_S)
+SCENARIOS = ["story", "cancelling", "listing", "errors"]
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    models = {"penstock-starter": {"path": str(STARTER), "type": "chat"}}
+    started = running(tmp_path_factory.mktemp("batches"), configuration(models), ready_within_s=300)
+    with started as platform:
+        yield platform
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("client", ["openai-1", "openai-3"])
+def test_openai_python(platform: Platform, client: str, scenario: str) -> None:
+    python = CLIENTS / client / "bin" / "python"
+    command = [python, HERE / "openai_batch_session.py", scenario, platform.url, platform.key]
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    log = platform.log.read_text()[-4000:]
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{log}"
+    assert f"ok {scenario}" in done.stdout
