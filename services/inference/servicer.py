@@ -118,7 +118,13 @@ class InferenceServicer(InferenceServiceServicer):
         messages, tools = convert.to_messages(request.messages), convert.to_tools(request.tools)
         prompt = await off_loop(
             request.ByteSize(),
-            lambda: render(served, messages, tools, add_generation_prompt=opens),
+            lambda: render(
+                served,
+                messages,
+                tools,
+                system_prompt=served.settings.system_prompt,
+                add_generation_prompt=opens,
+            ),
         )
         return pb.ApplyTemplateResponse(prompt=prompt)
 

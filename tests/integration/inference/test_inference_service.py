@@ -1,5 +1,6 @@
 # ruff: noqa: ASYNC110 - engines tell their counts, not when they change
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -103,6 +104,14 @@ async def test_templates_with_and_without_an_open_turn(platform: Platform) -> No
     request.add_generation_prompt = False
     closed = await platform.inference.ApplyTemplate(request, metadata=USER)
     assert opened.prompt == closed.prompt + "<|im_start|>assistant\n"
+
+
+async def test_templates_begin_with_the_models_own_system_prompt(platform: Platform) -> None:
+    served = platform.registry.resolve("echo")
+    served.settings = replace(served.settings, system_prompt="Be kind.")
+    request = pb.ApplyTemplateRequest(model="echo", messages=chat("hi").messages)
+    answer = await platform.inference.ApplyTemplate(request, metadata=USER)
+    assert answer.prompt.startswith("<|im_start|>system\nBe kind.<|im_end|>")
 
 
 async def test_runtime_info(platform: Platform) -> None:
