@@ -62,6 +62,7 @@ class WorkerPlan:
 class _Part:
     """Which of the two files something is about."""
 
+    code: str
     what: str
 
     def unfit(self, source: DataSource, why: str, found: Checked | None = None) -> Unfit:
@@ -69,7 +70,7 @@ class _Part:
         found = found or Checked()
         return Unfit(
             JobError(
-                f"invalid_{self.what}_file",
+                self.code,
                 f"The {self.what} file can't be used: {why}",
                 source.field(self.what),
                 found.line,
@@ -79,8 +80,8 @@ class _Part:
         )
 
 
-_TRAINING: Final = _Part("training")
-_VALIDATION: Final = _Part("validation")
+_TRAINING: Final = _Part("invalid_training_file", "training")
+_VALIDATION: Final = _Part("invalid_validation_file", "validation")
 
 
 class Preparer:

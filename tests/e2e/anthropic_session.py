@@ -135,7 +135,7 @@ def forms(session: Session) -> None:
         "additionalProperties": False,
     }
     form = {"format": {"type": "json_schema", "schema": schema}}
-    body = {"temperature": 1, "output_config": form}
+    body = {"temperature": 0, "output_config": form}
     answer = session.client.messages.create(**session.asked(extra_body=body))
     assert answer.stop_reason == "end_turn"
     assert isinstance(json.loads(answer.content[0].text)["sure"], bool)

@@ -74,7 +74,7 @@ def pattern(path: str) -> str:
     return re.sub(r"\{[^}]*\}", "{}", path)
 
 
-def test_no_route_is_outside_the_table() -> None:
+async def test_no_route_is_outside_the_table() -> None:
     settings = Settings()
     edge: Any = build(settings, Clients(settings))
     router: Router = edge._app

@@ -85,7 +85,7 @@ class Books:
 
     async def has(self, count: int, **wanted: Any) -> list[usage_pb2.UsageRecord]:
         """The records, once there are so many."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while True:
                 found = await self.all(**wanted)
                 if len(found) >= count:
@@ -146,7 +146,10 @@ async def test_each_request_is_counted_once(processes: Processes) -> None:
             assert record.method == "penstock.inference.v1.InferenceService/Chat"
             assert record.HasField("start_time")
 
-        # The ledger away, this process killed meanwhile, and both come back.
+        # The ledger away, this process killed meanwhile, and both come back. What it serves, it has
+        # to have heard before.
+        known = inference_pb.GetRuntimeInfoRequest(model="first")
+        await retried(lambda: inference.GetRuntimeInfo(known, metadata=who("alice")))
         await processes.kill("model")
         for number in range(4):
             await ask("while it is away", id=f"away-{number}")

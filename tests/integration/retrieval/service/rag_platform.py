@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from penstock.access.v1.key_service_pb2_grpc import add_KeyServiceServicer_to_server
 from penstock.embedding.v1.embedding_service_pb2_grpc import (
     add_EmbeddingServiceServicer_to_server,
 )
@@ -27,6 +28,7 @@ from penstock.retrieval.v1.retrieval_service_pb2_grpc import (
 )
 
 from policy.key_secrets import digest
+from policy.principals import Limits as PolicyLimits
 from policy.token_store import TokenSources
 from services.embedding.batching import Limits
 from services.embedding.embedding import Embedder
@@ -46,11 +48,15 @@ from services.inference.registry import Registry as InferenceRegistry
 from services.inference.registry import ServedModel as ChatModel
 from services.inference.servicer import InferenceServicer
 from services.model.catalog import Catalog, utc_now
+from services.model.key_feed import KeyFeed
+from services.model.key_servicer import KeyServicer
+from services.model.keys import Keys
 from services.model.records import Capabilities, ModelKind, Observation, ObservedState
 from services.model.reports import Reports
 from services.model.seeds import Seed, plant
 from services.model.servicer import ModelServicer
 from services.model.sources import SourcePolicy
+from services.model.stores.keys import SqlKeys
 from services.model.stores.sql import SqlStore
 from services.model.watches import ChangeFeed, Watches
 from services.retrieval.__main__ import build
@@ -228,8 +234,16 @@ async def model_service(authenticator: CallAuthenticator, folder: Path) -> Async
         servicer = ModelServicer(
             catalog, reports, Watches(catalog, feed), SourcePolicy(()), version="1"
         )
-        registration = Registration(add_ModelServiceServicer_to_server, servicer)
-        async with serving(authenticator, registration) as server:
+        kept = SqlKeys(store)
+        key_feed = KeyFeed(kept)
+        keys = KeyServicer(
+            Keys(kept, announce=key_feed.announced), key_feed, defaults=PolicyLimits()
+        )
+        async with serving(
+            authenticator,
+            Registration(add_ModelServiceServicer_to_server, servicer),
+            Registration(add_KeyServiceServicer_to_server, keys),
+        ) as server:
             yield server
 
 
