@@ -118,7 +118,7 @@ starter-chat: $(VENV)/.dev ## Rebuilds the starter chat model from nothing (hour
 starter-exam: $(VENV)/.dev ## Examines the starter chat model.
 	$(PY) -m starters.chat.recipe.exam
 
-starter-image: $(VENV)/.dev ## Rebuilds the starter image model from nothing (about two hours).
+starter-image: $(VENV)/.dev ## Rebuilds the starter image model from nothing (about three hours).
 	rm -rf starters/image/.work
 	$(PY) -m starters.image.recipe.train
 	$(PY) -m starters.image.recipe.sheet

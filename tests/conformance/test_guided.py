@@ -147,7 +147,7 @@ def test_any_schema_is_kept_to(tiny_llama: Path) -> None:
         elif reason is EndReason.EOS:
             jsonschema.validate(json.loads(text), document)
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(SCHEMAS, st.integers(0, 2**32), st.sampled_from([0.0, 1.0]))
     def check(document: Any, seed: int, temperature: float) -> None:
         LOOP.run_until_complete(run(document, seed, temperature))

@@ -11,7 +11,9 @@ ALIKE = [{"uniform", "normal"}, {"simple", "sgm_uniform"}, {"exponential", "poly
 """Schedules that stand for the same; an even one may also be the model's own."""
 
 
-@pytest.fixture(params=["echo", "sd", "velocity", "sd3", "flux"])
+@pytest.fixture(
+    params=["echo", "sd", pytest.param("velocity", marks=pytest.mark.slow), "sd3", "flux"]
+)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

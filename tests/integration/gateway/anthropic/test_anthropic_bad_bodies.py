@@ -72,7 +72,7 @@ async def test_horrors(whole: EchoPlatform, path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 @settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

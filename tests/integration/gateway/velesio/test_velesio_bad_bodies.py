@@ -74,7 +74,7 @@ NAMES = {
     "/embeddings": ["content", "stream"],
 }
 GENERATED = settings(
-    max_examples=60,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
