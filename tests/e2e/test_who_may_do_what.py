@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tests.e2e.stack import Platform, configuration, running
 
 MODELS = {"echo": {"path": "echo", "type": "chat"}}
 ENGINES = '[services.image]\nengine = "echo"\n[services.inference]\nengine = "echo"\n'
+NOBODYS = "pnstk_" + "0" * 40
 KINDS = ("bearer", "x-api-key", "basic")
 
 
@@ -44,7 +46,16 @@ def platform(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, str]) -> 
     file = TokenFile(folder / "data" / "tokens.json")
     keys |= {role: file.create(role, [Role(role)])[1] for role in ROLES}
     with running(folder, configuration(MODELS, ENGINES)) as started:
+        _wait_for_keys(started)
         yield started
+
+
+def _wait_for_keys(platform: Platform) -> None:
+    """Until the edge has heard of the keys, it can't tell a wrong one from one that is new."""
+    headers, deadline = {"authorization": f"Bearer {NOBODYS}"}, time.monotonic() + 60
+    while httpx.get(f"{platform.url}/v1/models", headers=headers).status_code == 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -106,7 +117,7 @@ def test_strangers_get_in_nowhere(http: httpx.Client, dialect: str) -> None:
     for row in TABLE[dialect][0]:
         assert sent(http, row) == 401, row
         for kind in KINDS:
-            assert sent(http, row, "pnstk_" + "0" * 40, kind) == 401, (row, kind)
+            assert sent(http, row, NOBODYS, kind) == 401, (row, kind)
 
 
 @pytest.mark.parametrize("dialect", TABLE)
