@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -104,6 +103,7 @@ class RedisCounters:
         self._held = _Held()
         self._away = False
         self._resting = False
+        self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def lease(self, owner: str, member: str, limit: int) -> bool:
@@ -158,13 +158,13 @@ class RedisCounters:
 
     async def close(self) -> None:
         """Sends what is left, as far as Redis is there, and closes the connection."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with suppress(*AWAY):
-            while self._queue:
-                await self._send(self._taken())
+        self._closing = True
+        self._wake.set()
+        if self._tasks:
+            # Not cancelled while it sends: the client may take a cancellation for its own.
+            pump, renewal = self._tasks
+            renewal.cancel()
+            await asyncio.gather(pump, renewal, return_exceptions=True)
         await self._client.connection_pool.disconnect()
 
     @property
@@ -198,7 +198,7 @@ class RedisCounters:
             ]
 
     async def _pump(self) -> None:
-        while True:
+        while self._queue or not self._closing:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
@@ -207,6 +207,8 @@ class RedisCounters:
                     await self._send(orders)
                 except AWAY as error:
                     self._lost(orders, error)
+                    if self._closing:
+                        return
                     self._resting = True  # nobody waits for what was away a moment ago
                     await asyncio.sleep(_PAUSE_S)
                     self._resting = False

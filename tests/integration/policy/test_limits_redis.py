@@ -24,6 +24,7 @@ from policy.limits_port import (
 )
 from policy.limits_redis import RedisCounters, storage
 from policy.limits_requests import Admission
+from policy.limits_tokens import TokenLimiter, TokenReservation
 from policy.principals import Limits, Principal, Role
 from tests.redis_server import RedisServer, running_redis
 from tests.unit.policy.limits_machine import LimitsMachine
@@ -76,6 +77,17 @@ async def limiting(
         yield made
     finally:
         await made.close()
+
+
+async def reserved_in_the_end(limiter: TokenLimiter, amount: int) -> TokenReservation:
+    """Waits for what other processes still have to settle."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await limiter.reserve(ADA, amount)
+        except LimitReachedError:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.02)
 
 
 class RedisMachine(LimitsMachine):
@@ -146,9 +158,18 @@ async def test_two_processes_share_every_limit(redis: RedisServer) -> None:
         assert len(reserved) == 33
         for reservation in reserved:
             reservation.settle(10)
-        last = await limiters[0].reserve(ADA, 1000 - 330)
+        last = await reserved_in_the_end(limiters[0], 1000 - 330)
         assert last.allowance is not None
         assert last.allowance.remaining == 0
+
+
+async def test_closing_ends_while_places_are_given_back(redis: RedisServer) -> None:
+    for _ in range(20):
+        async with asyncio.timeout(PATIENCE_S):
+            async with limiting(redis, requests_per_minute=9, concurrent_requests=40) as one:
+                await asyncio.gather(
+                    *(one.requests.admit(ADA) for _ in range(100)), return_exceptions=True
+                )
 
 
 async def test_a_place_is_free_for_who_asks_next(redis: RedisServer) -> None:
