@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 
 import grpc
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.answers import send_json
 from gateway.clients import HealthCheck
+from gateway.key_feed import KeyWait
 from gateway.settings import Settings
 
 _DEADLINE_S = 1.0
@@ -22,6 +24,7 @@ _MEMORY_S = 1.0
 _WORKERS = {"llm_worker": "inference", "sd_worker": "image"}
 
 
+@cache
 def platform_version() -> str:
     """The version that is installed."""
     try:
@@ -52,8 +55,11 @@ class Report:
 class Health:
     """Asks services for their health, at most once a second."""
 
-    def __init__(self, settings: Settings, checks: Mapping[str, HealthCheck]) -> None:
+    def __init__(
+        self, settings: Settings, checks: Mapping[str, HealthCheck], keys: KeyWait
+    ) -> None:
         self._expected = set(settings.expected_services)
+        self._keys = keys
         self._checks = checks
         self._version = platform_version()
         self._asking: asyncio.Task[Report] | None = None
@@ -62,8 +68,10 @@ class Health:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers `GET` and `POST /health`."""
         report = await self.report()
+        ready = self._keys.over
+        status = report.status if ready else "unhealthy"
         body = {
-            "status": report.status,
+            "status": status,
             "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "version": self._version,
             "services": {
@@ -71,8 +79,13 @@ class Health:
                 "redis": "connected",
                 **{worker: report.states[name] for worker, name in _WORKERS.items()},
             },
+            "ready": ready,
         }
-        await send_json(send, orjson.dumps(body), 503 if report.status == "unhealthy" else 200)
+        await send_json(send, orjson.dumps(body), 503 if status == "unhealthy" else 200)
+
+    async def serves(self, service: str) -> bool:
+        """Tells whether a service answers, and the edge can tell callers apart."""
+        return self._keys.over and (await self.report()).states.get(service) == "ready"
 
     async def report(self) -> Report:
         """What the services say now, or said a moment ago."""

@@ -3,6 +3,7 @@
 from policy.fed_keys import FedKeys, KeysUnknownError
 from policy.key_secrets import PREFIX as KEY_PREFIX
 from policy.key_secrets import digest
+from policy.oidc import PREFIX as SIGNED_IN
 from policy.oidc import JwtVerifier
 from policy.principals import Principal
 from policy.session_tokens import PREFIX as SESSION_PREFIX
@@ -38,6 +39,8 @@ class Credentials:
         """
         if secret.startswith(SESSION_PREFIX):
             token = self.sessions.find(secret, self.tokens.of_id)
+            if token is not None and token.principal.id.startswith(SIGNED_IN) and self._jwt is None:
+                return None  # nobody signs in here any more
         else:
             token = self.tokens.find(digest(secret))
             if token is None and self._jwt is not None and secret.count(".") == 2:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
+from policy.cancelling import heed_cancellation
 from policy.fed_keys import FedKeys
 from policy.principals import Limits, Principal, Role
 from policy.scram import Verifier, parse_verifier
@@ -41,6 +42,8 @@ class FollowSettings:
     """Longest such wait."""
     first_s: float = 2.0
     """How long the first word is waited for."""
+    insists: bool = False
+    """Whether it is waited for also after a failure, which shows that the feed is away."""
 
 
 @asynccontextmanager
@@ -51,7 +54,8 @@ async def following(
 ) -> AsyncGenerator[None, None]:
     """Keeps keys as the feed tells them while the block runs. While it is away, they stay.
 
-    The block begins once the feed has told something, or turned out to be away.
+    The block begins once the feed has told something, or turned out to be away, unless the settings
+    insist on a word; at the latest when the time for the first is over.
 
     `watch` opens the feed anew; it raises, or ends, when the feed is lost.
     """
@@ -65,8 +69,8 @@ async def following(
         yield
     finally:
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        # Not suppressed: that would also swallow the cancellation of who waits here.
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _follow(
@@ -96,7 +100,9 @@ async def _follow(
                 what = "stay as they are" if keys.known else "are not known yet"
                 _log.warning("Keys can't be read, and %s: %s", what, str(error) or repr(error))
             lost = True
-        tried.set()
+        heed_cancellation()
+        if not settings.insists:
+            tried.set()
         await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
         wait_s = min(2 * wait_s, settings.wait_most_s)
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import jwt
 
+from policy.discovery import discovered, discovery_url
 from policy.jwks import FileKeys, KeySource, UrlKeys, check_url
 from policy.principals import Principal, Role, is_tenant
+from policy.signed_in_limits import limits_for, parse_limits
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 """Signatures that can be taken. Secrets that are shared with the provider can't, nor `none`."""
@@ -37,7 +40,7 @@ class JwtRules:
     jwks_file: Path | None = None
     """The provider's keys in a file."""
     jwks_url: str = ""
-    """Where the provider tells its keys."""
+    """Where the provider tells its keys. Empty, and no file: it is asked where."""
     algorithms: Sequence[str] = ALGORITHMS
     """Signatures that are taken."""
     leeway_s: float = 30.0
@@ -50,6 +53,11 @@ class JwtRules:
     """Roles by values of that claim. Empty: values are names of roles."""
     tenants_claim: str = ""
     """Claim that lists tenants. Empty: all users are of `default`."""
+    limits_claim: str = ""
+    """Claim that chooses limits. Empty: that of roles."""
+    limits: Sequence[str] = ()
+    """Limits by values of that claim, each as `value limit=number`; of several, the most generous
+    hold."""
 
 
 def parse_role_map(entries: Sequence[str]) -> dict[str, Role]:
@@ -88,6 +96,10 @@ class JwtVerifier:
         if unknown or not rules.algorithms:
             raise JwtSettingsError(f"algorithms: there are {', '.join(ALGORITHMS)}")
         self._rules = rules
+        try:
+            self._limits = parse_limits(rules.limits)
+        except ValueError as error:
+            raise JwtSettingsError(f"limits: {error}") from None
         self._keys = keys or _source(rules)
 
     @property
@@ -148,6 +160,9 @@ class JwtVerifier:
             frozenset(self._roles(_texts(claims, rules.roles_claim))),
             tenants=tuple(dict.fromkeys(tenant for tenant in tenants if is_tenant(tenant))),
             expires_at=float(claims["exp"]),
+            limits=limits_for(
+                _texts(claims, rules.limits_claim or rules.roles_claim), self._limits
+            ),
         )
 
     def _roles(self, values: Sequence[str]) -> list[Role]:
@@ -171,14 +186,18 @@ def _texts(claims: dict[str, Any], path: str) -> list[str]:
 
 
 def _source(rules: JwtRules) -> KeySource:
-    if bool(rules.jwks_url) == (rules.jwks_file is not None):
-        raise JwtSettingsError("jwks_file and jwks_url: name one of them")
+    if rules.jwks_url and rules.jwks_file is not None:
+        raise JwtSettingsError("jwks_file and jwks_url: name one of them, or neither")
     if rules.jwks_file is None:
+        named, url = ("jwks_url", rules.jwks_url) if rules.jwks_url else ("issuer", rules.issuer)
         try:
-            check_url(rules.jwks_url)
+            check_url(url)
         except ValueError as error:
-            raise JwtSettingsError(f"jwks_url: {error}") from None
-        return UrlKeys(rules.jwks_url, cache_s=rules.cache_s)
+            raise JwtSettingsError(f"{named}: {error}") from None
+        if rules.jwks_url:
+            return UrlKeys(url, cache_s=rules.cache_s)
+        asked = partial(discovered, rules.issuer)
+        return UrlKeys(discovery_url(url), cache_s=rules.cache_s, fetch=asked)
     try:
         return FileKeys(rules.jwks_file)
     except (OSError, ValueError) as error:

@@ -5,7 +5,8 @@
 The payload is base64url of `{"id": ..., "exp": ...}`: the ID of the token it stands for, and when
 it ends. The key is made from the service token, which the edge and the services share; the
 SHA-256 of the token itself is signed too, so that the session ends when its token is revoked or
-replaced.
+replaced. In place of an ID, `{"as": ..., "exp": ...}` says itself what somebody may do who has no
+token any more.
 """
 
 import base64
@@ -16,14 +17,19 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+from policy.standing import principal_of
 from policy.tokens import Token
 
 PREFIX = "pst_"
 LIFETIME_S = 24 * 60 * 60
 """Gel's JavaScript client gets its token once, when it starts, and never again."""
 
-_LONGEST = 1024
+_BRIEF_S = 60 * 60
+"""What nobody can revoke lives shorter."""
+_LONGEST = 6 * 1024
 _PURPOSE = b"penstock session tokens 1"
+_STANDING = "standing"
+"""Signed in the place of a SHA-256."""
 
 
 class SessionTokens:
@@ -40,11 +46,18 @@ class SessionTokens:
 
     def mint(self, token_id: str, sha256: str) -> str:
         """Makes a session token. Needs a key."""
+        return self._minted({"id": token_id}, LIFETIME_S, sha256)
+
+    def mint_standing(self, standing: str) -> str:
+        """Makes a session token for what `standing_of` returned. Needs a key."""
+        return self._minted({"as": json.loads(standing)}, _BRIEF_S, _STANDING)
+
+    def _minted(self, content: dict[str, Any], lifetime_s: int, proof: str) -> str:
         if not self._key:
             raise ValueError("Session tokens need a service token.")
-        content = {"id": token_id, "exp": int(time.time()) + LIFETIME_S}
+        content["exp"] = int(time.time()) + lifetime_s
         payload = _encode(json.dumps(content, separators=(",", ":")).encode())
-        return f"{PREFIX}{payload}.{_encode(self._sign(payload, sha256))}"
+        return f"{PREFIX}{payload}.{_encode(self._sign(payload, proof))}"
 
     def find(self, text: str, by_id: Callable[[str], Iterable[Token]]) -> Token | None:
         """Returns the token that a session token stands for, unless it is over or forged."""
@@ -60,15 +73,22 @@ class SessionTokens:
             return None
         fields = cast("dict[str, object]", content)
         token_id, end = fields.get("id"), fields.get("exp")
-        if not isinstance(token_id, str) or not isinstance(end, int) or end <= time.time():
+        if not isinstance(end, int) or end <= time.time():
+            return None
+        if "as" in fields:
+            principal = principal_of(fields["as"])
+            if principal is None or not hmac.compare_digest(self._sign(payload, _STANDING), signed):
+                return None
+            return Token("", principal)
+        if not isinstance(token_id, str):
             return None
         for token in by_id(token_id):
             if hmac.compare_digest(self._sign(payload, token.sha256), signed):
                 return token
         return None
 
-    def _sign(self, payload: str, sha256: str) -> bytes:
-        return hmac.digest(self._key, f"{payload}.{sha256}".encode(), "sha256")
+    def _sign(self, payload: str, proof: str) -> bytes:
+        return hmac.digest(self._key, f"{payload}.{proof}".encode(), "sha256")
 
 
 def _encode(data: bytes) -> str:

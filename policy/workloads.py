@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from policy.principals import Limits, Principal, Role
 
-_SCHEME = "spiffe://"
+SCHEME = "spiffe://"
+"""How IDs of workloads begin."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,7 @@ class Workload:
 
     def __post_init__(self) -> None:
         """Raises `ValueError` for what is no pattern, and for a role that no certificate gives."""
-        domain = self.pattern.removeprefix(_SCHEME).partition("/")[0]
-        if not self.pattern.startswith(_SCHEME) or not domain or "*" in domain:
-            raise ValueError(
-                f"{self.pattern!r} is not like '{_SCHEME}example.org/ns/apps/*': the domain has to "
-                "be whole"
-            )
-        if "*" in self.pattern[:-1]:
-            raise ValueError(f"{self.pattern!r}: '*' may only be its last character")
+        _check(self.pattern)
         if not self.roles:
             raise ValueError(f"{self.pattern!r} needs a role")
         if Role.SERVICE in self.roles:
@@ -38,9 +32,7 @@ class Workload:
 
     def covers(self, spiffe_id: str) -> bool:
         """Tells whether an ID is like the pattern."""
-        if self.pattern.endswith("*"):
-            return spiffe_id.startswith(self.pattern[:-1])
-        return spiffe_id == self.pattern
+        return _covers(self.pattern, spiffe_id)
 
 
 class Workloads:
@@ -68,3 +60,36 @@ class Workloads:
                     allowed_models=workload.allowed_models,
                 )
         return None
+
+
+class Peers:
+    """Who may connect at all: by the IDs in their certificates."""
+
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
+        """Takes IDs; a trailing `*` stands for any end. Raises `ValueError`."""
+        self._patterns = tuple(patterns)
+        for pattern in self._patterns:
+            _check(pattern)
+
+    def __bool__(self) -> bool:
+        return bool(self._patterns)
+
+    def admit(self, spiffe_id: str) -> bool:
+        """Tells whether a certificate with this ID may be that of a caller."""
+        return any(_covers(pattern, spiffe_id) for pattern in self._patterns)
+
+
+def _check(pattern: str) -> None:
+    domain = pattern.removeprefix(SCHEME).partition("/")[0]
+    if not pattern.startswith(SCHEME) or not domain or "*" in domain:
+        raise ValueError(
+            f"{pattern!r} is not like '{SCHEME}example.org/ns/apps/*': the domain has to be whole"
+        )
+    if "*" in pattern[:-1]:
+        raise ValueError(f"{pattern!r}: '*' may only be its last character")
+
+
+def _covers(pattern: str, spiffe_id: str) -> bool:
+    if pattern.endswith("*"):
+        return spiffe_id.startswith(pattern[:-1])
+    return spiffe_id == pattern

@@ -27,6 +27,8 @@ TOOLS = {"grpcio-tools": "1.81.1", "mypy-protobuf": "5.1.0"}
 VENDORED_SOURCES = ("buf/validate/validate.proto",)
 
 PACKAGE = "penstock"
+SERVICE_CONFIG = "service_config.json"
+"""How clients are to retry, wait and balance; it ships with the code."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,6 +84,7 @@ def generate(target: Path) -> bool:
     if not run_protoc(messages, [*own, *VENDORED_SOURCES]) or not run_protoc(stubs, services):
         return False
     write_packages(target / PACKAGE)
+    shutil.copyfile(PROTOS / PACKAGE / SERVICE_CONFIG, target / PACKAGE / SERVICE_CONFIG)
     return True
 
 

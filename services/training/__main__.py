@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
 from penstock.training.v1 import training_service_pb2
 from penstock.training.v1.training_service_pb2_grpc import add_TrainingServiceServicer_to_server
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from services.blobs import Blobs, S3Access, open_blobs
 from services.rpc.channels import channel
@@ -29,6 +30,7 @@ from services.training.batches import BatchLimits
 from services.training.clients import IDEMPOTENT, CatalogueClient
 from services.training.file_servicer import Patience
 from services.training.files import FileLimits, Files
+from services.training.job_records import ENDED, JobState
 from services.training.jobs import JobLimits, Jobs
 from services.training.preparing import Preparer, WorkerPlan
 from services.training.publishing import Publisher
@@ -43,6 +45,7 @@ from services.training.sweeping import keep_swept
 from services.training.trainer import Trainer
 from services.training.trainers.local import LocalTrainer
 from services.training.watching import Watches
+from telemetry.registry import Watched
 
 _SERVICE = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name
 _STOP_WORKERS_S = 10.0
@@ -95,6 +98,7 @@ async def main(settings: Settings) -> None:
                 )
             )
         )
+        stack.enter_context(Watched(lambda: _told(supervisor)))
         limits = await stack.enter_async_context(limited(settings))
         patience = Patience(own.upload_timeout_s, own.slow_reader_timeout_s)
         await serve(
@@ -111,6 +115,17 @@ async def main(settings: Settings) -> None:
             health=health,
             limits=limits.calls,
         )
+
+
+def _told(supervisor: Supervisor) -> Iterable[Metric]:
+    """What metrics say of jobs."""
+    text = "Training jobs that have not ended, by state, in the process that runs them."
+    family = GaugeMetricFamily("penstock_training_jobs", text, labels=["state"])
+    counts = supervisor.counts()
+    for state in JobState:
+        if state not in ENDED:
+            family.add_metric([state.value], counts[state])
+    return (family,)
 
 
 @contextlib.asynccontextmanager

@@ -1,12 +1,12 @@
 """Messages of batches to records and back."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 from penstock.training.internal.v1 import batch_work_service_pb2 as work_pb
 from penstock.training.v1 import batch_pb2 as pb
 
+from services.rpc.instants import timestamp
 from services.training.batch_names import batch_name
 from services.training.batch_records import Batch, BatchSpec, BatchState, Held
 from services.training.batch_work import Line, LinePlace, Result
@@ -69,15 +69,15 @@ def from_batch(batch: Batch) -> pb.Batch:
             if batch.state is BatchState.FAILED
         ],
         owner=batch.owner,
-        create_time=_time(batch.create_time),
-        expire_time=_time(batch.expire_time),
-        in_progress_time=_time(batch.in_progress_time),
-        finalizing_time=_time(batch.finalizing_time),
-        completed_time=_time(batch.completed_time),
-        failed_time=_time(batch.failed_time),
-        expired_time=_time(batch.expired_time),
-        cancelling_time=_time(batch.cancelling_time),
-        cancelled_time=_time(batch.cancelled_time),
+        create_time=timestamp(batch.create_time),
+        expire_time=timestamp(batch.expire_time),
+        in_progress_time=timestamp(batch.in_progress_time),
+        finalizing_time=timestamp(batch.finalizing_time),
+        completed_time=timestamp(batch.completed_time),
+        failed_time=timestamp(batch.failed_time),
+        expired_time=timestamp(batch.expired_time),
+        cancelling_time=timestamp(batch.cancelling_time),
+        cancelled_time=timestamp(batch.cancelled_time),
     )
 
 
@@ -89,6 +89,7 @@ def from_held(held: Held) -> work_pb.Lease:
         lease_id=held.lease_id,
         owner=batch.owner,
         endpoint=batch.spec.endpoint,
+        owner_standing=batch.owner_standing,
     )
 
 
@@ -130,11 +131,3 @@ def _duration(span: timedelta | None) -> Duration | None:
     message = Duration()
     message.FromTimedelta(span)
     return message
-
-
-def _time(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp

@@ -67,6 +67,8 @@ class Batch:
     """When its window ends."""
     outcome: BatchState | None = None
     """The end that it comes to once its files are written. None: not known."""
+    owner_standing: str = ""
+    """What its owner may do, where no key tells that later."""
     salt: str = ""
     """What no caller knows: names what is made for the batch."""
     total: int = 0

@@ -74,6 +74,7 @@ class Batches:
         batch = Batch(
             id=new_batch_id(),
             owner=caller.id,
+            owner_standing=caller.standing,
             spec=spec,
             state=BatchState.VALIDATING,
             create_time=now,

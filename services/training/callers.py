@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from policy.standing import standing_of
 from services.rpc.access import Role, principal
 from services.training.records import Caller
 
@@ -12,4 +13,4 @@ Context = Any
 def caller() -> Caller:
     """Returns who calls."""
     who = principal()
-    return Caller(who.id, is_admin=who.holds(Role.ADMIN))
+    return Caller(who.id, is_admin=who.holds(Role.ADMIN), standing=standing_of(who))

@@ -1,13 +1,12 @@
 """Messages of jobs to records and back."""
 
-from datetime import datetime
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from penstock.inference.v1 import priority_pb2 as priority_pb
 from penstock.training.v1 import job_pb2 as pb
 from penstock.training.v1 import training_service_pb2 as service_pb
 
+from services.rpc.instants import timestamp
 from services.training.job_names import checkpoint_name, event_name, job_name
 from services.training.job_records import (
     Checkpoint,
@@ -109,11 +108,11 @@ def from_job(job: Job) -> pb.Job:
         priority=_PRIORITIES[spec.priority],
         checkpoint_interval_steps=spec.checkpoint_interval_steps,
         owner=job.owner,
-        create_time=_time(job.create_time),
-        start_time=_time(job.start_time),
-        end_time=_time(job.end_time),
-        estimated_end_time=_time(job.estimated_end_time),
-        update_time=_time(job.update_time),
+        create_time=timestamp(job.create_time),
+        start_time=timestamp(job.start_time),
+        end_time=timestamp(job.end_time),
+        estimated_end_time=timestamp(job.estimated_end_time),
+        update_time=timestamp(job.update_time),
         progress=job.progress,
         epoch=job.epoch,
         step=job.step,
@@ -141,7 +140,7 @@ def from_event(event: JobEvent) -> pb.JobEvent:
     """Writes an event."""
     message = pb.JobEvent(
         name=event_name(event.job_id, event.id),
-        create_time=_time(event.create_time),
+        create_time=timestamp(event.create_time),
         level=_LEVELS[event.level],
         message=event.message,
     )
@@ -166,7 +165,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> pb.Checkpoint:
     """Writes a checkpoint."""
     return pb.Checkpoint(
         name=checkpoint_name(checkpoint.job_id, checkpoint.id),
-        create_time=_time(checkpoint.create_time),
+        create_time=timestamp(checkpoint.create_time),
         step=checkpoint.step,
         epoch=checkpoint.epoch,
         metrics=dict(checkpoint.metrics),
@@ -260,11 +259,3 @@ def _from_error(error: JobError) -> pb.JobError:
 def _set(message: Any, field: str) -> Any:
     """Returns what a field is set to; None where it isn't."""
     return getattr(message, field) if message.HasField(field) else None
-
-
-def _time(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp

@@ -28,6 +28,8 @@ class Caller:
 
     id: str
     is_admin: bool = False
+    standing: str = ""
+    """What is kept of who has no key."""
 
     @property
     def sees(self) -> str | None:

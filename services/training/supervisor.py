@@ -9,12 +9,14 @@ a folder, one at a time is the supervisor; the others wait for its lock.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from policy.cancelling import heed_cancellation
 from services.errors import DomainError, NotFound
 from services.training.job_records import ENDED, Job, JobError, JobState
 from services.training.job_store import JobStore
@@ -76,6 +78,11 @@ class Supervisor:
         self._left: set[str] | None = None
         self._jobs: Sequence[Job] = ()
 
+    def counts(self) -> Counter[JobState]:
+        """Jobs that had not ended when all were last looked at, by state. None where another
+        process runs them."""
+        return Counter(job.state for job in self._jobs)
+
     def nudge(self) -> None:
         """Has all jobs looked at soon."""
         self._nudged.set()
@@ -104,7 +111,9 @@ class Supervisor:
                 wait_s = _RETRY_S
             await asyncio.sleep(_SOON_S)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._nudged.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._nudged.wait()
+            heed_cancellation()
 
     async def _pass(self) -> None:
         self._done.clear()

@@ -91,7 +91,8 @@ class MessageStream:
             content=[],
             stop_reason=None,
             stop_sequence=None,
-            usage=answers.usage(usage_pb2.Usage()),  # it is known, and told, at the end
+            # How much of the prompt a cache holds is known, and told, at the end.
+            usage=answers.usage(usage_pb2.Usage(prompt_tokens=started.prompt_tokens)),
         )
         return event("message_start", message=message)
 

@@ -20,13 +20,13 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.errors import Conflict, FailedPrecondition
+from services.sql.database import Database
 from services.training.batch_bits import has_bit, with_bits
 from services.training.batch_names import new_lease_id, no_batch
 from services.training.batch_records import Batch, BatchState, Held, Part
 from services.training.batch_states import batch_stamped
 from services.training.receiving import given_up
 from services.training.stores.batch_rows import batch_row, to_batch
-from services.training.stores.database import Database
 from services.training.stores.sight import UNENDED_BATCH
 from services.training.stores.tables import BATCH_PARTS, BATCHES, DRAFT, FILES, PART, REMOVED
 

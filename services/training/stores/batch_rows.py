@@ -13,6 +13,7 @@ from services.training.batch_records import Batch, BatchError, BatchSpec, BatchS
 _SAME = (
     "id",
     "owner",
+    "owner_standing",
     "salt",
     "total",
     "completed",

@@ -7,6 +7,7 @@ from sqlalchemy import RowMapping, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.errors import AlreadyExists, InvalidArgument, NotFound, QueueFull
+from services.sql.database import Database
 from services.sql.shield import Shield
 from services.training.batch_bits import no_bits
 from services.training.batch_names import no_batch
@@ -17,7 +18,6 @@ from services.training.names import no_file
 from services.training.records import Page, Purpose
 from services.training.stores.batch_leases import BatchLeases, check_lease, dropped_parts
 from services.training.stores.batch_rows import batch_request_hash, batch_row, to_batch
-from services.training.stores.database import Database
 from services.training.stores.pages import paged
 from services.training.stores.sight import UNENDED_BATCH, seen_batches, seen_files
 from services.training.stores.tables import BATCHES, FILES
@@ -25,7 +25,7 @@ from services.training.stores.tables import BATCHES, FILES
 _C = BATCHES.c
 _STARTS = 0x70656E7374627463
 """Any constant: names the lock that those who make batches take turns on."""
-_FIXED = ("id", "owner", "spec", "salt", "create_time", "expire_time")
+_FIXED = ("id", "owner", "owner_standing", "spec", "salt", "create_time", "expire_time")
 """What can't change."""
 
 

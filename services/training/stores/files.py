@@ -8,12 +8,12 @@ from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, t
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.errors import FailedPrecondition
+from services.sql.database import Database
 from services.sql.shield import Shield
 from services.training.names import no_file
 from services.training.receiving import given_up, no_room
 from services.training.records import Draft, File, Page, Purpose
 from services.training.repeats import repeated
-from services.training.stores.database import Database
 from services.training.stores.pages import paged
 from services.training.stores.sight import NEEDED, UNENDED, UNENDED_BATCH, seen_files
 from services.training.stores.tables import BATCHES, DRAFT, FILES, JOBS, KEPT, REMOVED

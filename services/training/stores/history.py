@@ -8,11 +8,11 @@ from sqlalchemy import RowMapping, Select, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.errors import NotFound
+from services.sql.database import Database
 from services.training.job_names import new_event_id, no_job
 from services.training.job_records import Checkpoint, JobEvent, NewEvent
 from services.training.job_store import Look
 from services.training.records import Page
-from services.training.stores.database import Database
 from services.training.stores.job_rows import event_row, to_checkpoint, to_event, to_job
 from services.training.stores.pages import paged, unknown_place
 from services.training.stores.sight import seen_jobs

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.errors import AlreadyExists, InvalidArgument, NotFound, QueueFull
+from services.sql.database import Database
 from services.sql.shield import Shield
 from services.training.job_records import (
     Checkpoint,
@@ -24,7 +25,6 @@ from services.training.job_records import (
 from services.training.job_store import Change
 from services.training.names import no_file
 from services.training.records import Page, Purpose
-from services.training.stores.database import Database
 from services.training.stores.history import History, add_events, job_row_of
 from services.training.stores.job_rows import checkpoint_row, job_row, request_hash, to_job
 from services.training.stores.pages import paged

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from services.sql.database import Database
 from services.sql.migrations import Migrations
 from services.training.clock import utc_now
 from services.training.stores.batches import SqlBatches
-from services.training.stores.database import Database
 from services.training.stores.files import SqlFiles
 from services.training.stores.jobs import SqlJobs
 from services.training.stores.tables import VERSION_TABLE
@@ -45,7 +45,7 @@ async def open_store(url: str, *, clock: Callable[[], datetime] = utc_now) -> St
         ValueError: the URL or the database can't be used; says what to do.
         Unavailable: the database does not answer.
     """
-    database = Database(url)
+    database = Database(url, holds="training", file="training.db")
     try:
         async with database.writing() as connection:
             await connection.run_sync(_MIGRATIONS.upgrade)

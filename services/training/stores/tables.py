@@ -152,6 +152,7 @@ BATCHES = Table(
     METADATA,
     Column("id", _ID, primary_key=True),
     Column("owner", _ID, nullable=False),
+    Column("owner_standing", Text, nullable=False, server_default=""),
     Column("state", String(32), nullable=False),
     Column("outcome", String(32), nullable=True),
     Column("input_file", _ID, nullable=False),

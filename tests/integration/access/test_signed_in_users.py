@@ -63,6 +63,14 @@ async def test_a_user_signs_in(tmp_path: Path) -> None:
                     return await outcome(call)
 
                 alice = token(first, "ml-users", org=["acme"], name="Alice")
+                # Whatever dialect comes first has the provider's keys fetched.
+                answer = await edge.post(
+                    "/branch/default/ai/embeddings",
+                    json={"model": "m", "inputs": ["a"]},
+                    headers={"authorization": f"Bearer {token(first, 'ml-users')}"},
+                )
+                assert answer.json()["type"] == "AIProviderError", "nobody embeds here"
+                assert "Keys can't be checked" not in answer.text
                 assert await at_edge(alice) == 200
                 caller = await at_service(alice)
                 assert (caller.id, caller.display_name) == ("jwt:alice", "Alice")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,87 +19,11 @@ import pytest
 
 from gateway.settings import ApiSettings, Settings
 from tests.integration.gateway.conftest import live_edge
+from tests.integration.gateway.refusals import DIALECTS, TEXT
 
 TOKEN = "a-token-of-a-user"
-MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How a dialect is asked, and how it says no."""
-
-    path: str
-    body: Mapping[str, Any]
-    wrong: Mapping[str, Any]
-    """A field with a value of the wrong type."""
-    unknown: str
-    """A path that is the dialect's and nobody's. Empty where it has no prefix of its own."""
-    says: Callable[[Any], str]
-    """The word of an error's body, which has exactly the keys that it should have."""
-
-
-def keys(body: Any, *names: str) -> Any:
-    assert set(body) == set(names), body
-    return body
-
-
-def openai(body: Any) -> str:
-    error = keys(keys(body, "error")["error"], "message", "type", "param", "code")
-    return error["type"]
-
-
-def velesio(body: Any) -> str:
-    return keys(keys(body, "error")["error"], "code", "message", "details")["code"]
-
-
-def anthropic(body: Any) -> str:
-    whole = keys(body, "type", "error", "request_id")
-    assert whole["type"] == "error"
-    return keys(whole["error"], "type", "message")["type"]
-
-
-DIALECTS = {
-    "openai": Dialect(
-        "/v1/chat/completions",
-        {"model": "m", "messages": MESSAGES},
-        {"messages": 5},
-        "/v1/nonsense",
-        openai,
-    ),
-    "anthropic": Dialect(
-        "/v1/messages",
-        {"model": "m", "messages": MESSAGES, "max_tokens": 5},
-        {"max_tokens": "5"},
-        "/v1/messages/nonsense",
-        anthropic,
-    ),
-    "velesio": Dialect("/chat/completions", {"messages": MESSAGES}, {"messages": 5}, "", velesio),
-    "ollama": Dialect(
-        "/api/chat",
-        {"model": "m", "messages": MESSAGES, "stream": False},
-        {"messages": 5},
-        "/api/nonsense",
-        lambda body: str(type(keys(body, "error")["error"]).__name__),
-    ),
-    "gel": Dialect(
-        "/branch/default/ai/rag",
-        {"model": "m", "query": "q", "context": {"query": "default::Doc"}},
-        {"query": 5},
-        "/branch/default/ai/nonsense",
-        lambda body: keys(body, "message", "type")["type"],
-    ),
-    "webui": Dialect(
-        "/sdapi/v1/txt2img", {"prompt": "a"}, {"steps": "many"}, "/sdapi/v1/nonsense", velesio
-    ),
-    "botserver": Dialect(
-        "/api/v1/ai/chat/completions",
-        {"messages": MESSAGES},
-        {"messages": 5},
-        "/api/v1/ai/nonsense",
-        lambda body: keys(body, "error", "message")["error"],
-    ),
-}
-TEXT = None
 REQUEST = "invalid_request_error"
 WORDS = {
     "malformed": {
@@ -299,3 +224,49 @@ async def test_one_request_too_many(lone: Lone, name: str) -> None:
     answer = await lone.http.post(dialect.path, json=dialect.body)
     answered(name, "limited", answer)
     assert 1 <= int(answer.headers["retry-after"]) <= 60
+
+
+async def test_the_document_names_every_header(tmp_path: Path) -> None:
+    """Those that the request may have, and all that answers of each dialect had."""
+    limited = settings(tmp_path, max_requests_per_minute=3)
+    async with live_edge(limited) as (_, _, host, port):
+        base = {"base_url": f"http://{host}:{port}", "timeout": 30}
+        async with httpx.AsyncClient(**base, headers={"authorization": f"Bearer {TOKEN}"}) as http:
+            document = (await http.get("/openapi.json")).json()
+            components = document["components"]
+            answers = [
+                (DIALECTS[name].path, await http.post(DIALECTS[name].path, json=body))
+                for name in ("openai", "anthropic", "velesio", "gel", "ollama", "botserver")
+                for body in ([DIALECTS[name].body] if name != "velesio" else [{"messages": 5}])
+            ]
+    assert {answer.status_code for _, answer in answers} >= {429}
+    every = {"content-type", "content-length", "date", "connection", "server"}
+    for path, answer in answers:
+        described = document["paths"][path.replace("/default/", "/{branch}/")]["post"]
+        named = {
+            components["parameters"][one["$ref"].rpartition("/")[2]]["name"]
+            for one in described["parameters"]
+            if "$ref" in one
+        }
+        assert named == {"X-Request-Id", "X-Request-Timeout"}
+        told = described["responses"]["default"]["headers"]
+        assert set(answer.headers) - every <= set(told), path
+        assert set(told) <= set(components["headers"])
+
+
+async def test_every_operation_reads_how_long_its_caller_waits(lone: Lone) -> None:
+    paths = (await lone.http.get("/openapi.json")).json()["paths"]
+    asked = 0
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            taken = {"$ref": "#/components/parameters/RequestTimeout"} in operation["parameters"]
+            assert taken is (operation.get("security") != []), path
+            if taken:
+                url = re.sub(r"\{branch\}", "default", path)
+                url = re.sub(r"\{\w+\}", "x", url)
+                headers = {"x-request-timeout": "0"}
+                answer = await lone.http.request(method.upper(), url, headers=headers)
+                assert answer.status_code == 400, (method, path, answer.text)
+                assert method == "head" or "X-Request-Timeout" in answer.text, path
+                asked += 1
+    assert asked > 100

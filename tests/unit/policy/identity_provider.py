@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from policy.jwks import KeysWantedError
+from policy.oidc import JwtRules, JwtVerifier
 
 ISSUER = "https://id.example.org"
 AUDIENCE = "penstock"
@@ -105,3 +110,20 @@ def running_provider() -> Iterator[Provider]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def verifier(file: Path | None = None, **rules: Any) -> JwtVerifier:
+    """What tells whose the provider's tokens are."""
+    return JwtVerifier(JwtRules(ISSUER, AUDIENCE, jwks_file=file, **rules))
+
+
+async def asked(checked: JwtVerifier, token: str) -> str | None:
+    """Whose a token is, as processes ask."""
+    principal = None
+    try:
+        principal = checked.verify(token)
+    except KeysWantedError as wanted:
+        await wanted.refresh()
+        with contextlib.suppress(KeysWantedError):  # once is enough
+            principal = checked.verify(token)
+    return None if principal is None else principal.id

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import hmac
 import json
@@ -32,8 +31,10 @@ from tests.unit.policy.identity_provider import (
     ISSUER,
     Provider,
     SigningKey,
+    asked,
     key_set,
     running_provider,
+    verifier,
 )
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
@@ -52,10 +53,6 @@ def file(tmp_path: Path) -> Path:
 def provider() -> Iterator[Provider]:
     with running_provider() as provider:
         yield provider
-
-
-def verifier(file: Path | None = None, **rules: Any) -> JwtVerifier:
-    return JwtVerifier(JwtRules(ISSUER, AUDIENCE, jwks_file=file, **rules))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -206,7 +203,8 @@ def test_tenants(file: Path, claims: dict, tenants: tuple[str, ...]) -> None:
         ({"algorithms": ("ES256", "HS256")}, "algorithms"),
         ({"algorithms": ("none",)}, "algorithms"),
         ({"algorithms": ()}, "algorithms"),
-        ({"jwks_file": None}, "name one"),
+        ({"jwks_file": None, "issuer": "http://x.org"}, "issuer: .*https"),
+        ({"jwks_file": None, "issuer": "me"}, "issuer: .*https"),
         ({"jwks_url": "https://x.org/keys"}, "name one"),
         ({"jwks_file": Path("/nowhere")}, "jwks_file"),
         ({"jwks_file": None, "jwks_url": "http://x.org/keys"}, "https"),
@@ -260,18 +258,6 @@ def test_a_file_is_read_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def at(provider: Provider, **rules: Any) -> JwtVerifier:
     return verifier(jwks_url=provider.url, **rules)
-
-
-async def asked(checked: JwtVerifier, token: str) -> str | None:
-    """Whose a token is, as processes ask."""
-    principal = None
-    try:
-        principal = checked.verify(token)
-    except KeysWantedError as wanted:
-        await wanted.refresh()
-        with contextlib.suppress(KeysWantedError):  # once is enough
-            principal = checked.verify(token)
-    return None if principal is None else principal.id
 
 
 async def test_keys_rotate(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:

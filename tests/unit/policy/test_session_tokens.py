@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import time
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.principals import ANONYMOUS
+from policy.credentials import Credentials
+from policy.principals import ANONYMOUS, Limits, Principal, Role
 from policy.session_tokens import LIFETIME_S, SessionTokens
+from policy.standing import principal_of, standing_of
+from policy.token_store import TokenSources
 from policy.tokens import Token
 
 ONE, TWO = Token("1" * 64, ANONYMOUS), Token("2" * 64, ANONYMOUS)
@@ -88,3 +92,76 @@ def test_without_a_service_token_none_is_made() -> None:
     assert not SessionTokens("").available
     with pytest.raises(ValueError, match="service token"):
         SessionTokens("").mint("one", ONE.sha256)
+
+
+ALICE = Principal(
+    "jwt:alice",
+    "Alice ünï",
+    frozenset({Role.ADMIN}),
+    tenants=("acme", "beta"),
+    expires_at=5.0,
+    limits=Limits(tokens_per_day=7, concurrent_requests=0),
+    allowed_models=("gpt*",),
+)
+
+
+@pytest.mark.parametrize("id", ["jwt:alice", "spiffe://example.org/ns/a"])
+def test_a_standing_outlives_its_credential(id: str) -> None:
+    told = standing_of(dataclasses.replace(ALICE, id=id))
+    minted = SessionTokens("service").mint_standing(told)
+    found = SessionTokens("service").find(minted, by_id)
+    assert found is not None
+    assert not found.over
+    assert found.principal == dataclasses.replace(
+        ALICE, id=id, roles=frozenset({Role.USER}), expires_at=None
+    )
+    assert SessionTokens("other").find(minted, by_id) is None
+    assert SessionTokens("service").find(altered(minted, exp=2**40), by_id) is None
+    # Who has a token of their own can't say that it is a standing, nor the other way round.
+    forged = altered(SessionTokens("service").mint("one", ONE.sha256), **{"as": json.loads(told)})
+    assert SessionTokens("service").find(forged, by_id) is None
+    assert SessionTokens("service").find(altered(minted, id="one"), by_id) is None
+
+
+def test_a_standing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    minted = SessionTokens("service").mint_standing(standing_of(ALICE))
+    later = time.time() + 3601
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert SessionTokens("service").find(minted, by_id) is None
+
+
+def test_nobody_is_signed_in_where_nobody_signs_in() -> None:
+    credentials = Credentials(TokenSources(service_token="service"))
+    minted = credentials.sessions.mint_standing(standing_of(ALICE))
+    assert credentials.identify(minted) is None
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        ANONYMOUS,
+        dataclasses.replace(ALICE, id="key_1"),
+        dataclasses.replace(ALICE, roles=frozenset()),
+        Principal("service", "service", frozenset({Role.SERVICE})),
+    ],
+)
+def test_who_has_a_key_has_no_standing(who: Principal) -> None:
+    assert standing_of(who) == ""
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["id", "name", "tenants", "limits", "allowed_models", "x"]), inner
+            )
+        ),
+    )
+)
+def test_any_standing_is_somebody_or_nobody(told: Any) -> None:
+    found = principal_of(told)
+    assert found is None or found.roles == {Role.USER}
+    if isinstance(told, dict):
+        principal_of(json.loads(standing_of(ALICE)) | told)

@@ -111,12 +111,15 @@ class Started(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """ID of the answer, unique. `chatcmpl-` or `cmpl-` and 24 characters."""
     model: _builtins.str
     """ID of the model that serves, with aliases resolved."""
     fingerprint: _builtins.str
     """Identifies revision, engine and number type: `fp_` and 10 hexadecimal digits. Stable while the deployment is unchanged."""
+    prompt_tokens: _builtins.int
+    """Tokens of all prompts, as `Usage.prompt_tokens` of `done` says."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When generation was admitted."""
@@ -128,10 +131,11 @@ class Started(_message.Message):
         model: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        prompt_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "fingerprint", b"fingerprint", "id", b"id", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "fingerprint", b"fingerprint", "id", b"id", "model", b"model", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n6penstock/training/internal/v1/batch_work_service.proto\x12\x1dpenstock.training.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\"q\n\x11LeaseBatchRequest\x12?\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\t\"\x03\x08\xd8\x04\x32\x02\x08\x01\xc8\x01\x01\x12\x1b\n\tendpoints\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x08\x01\"I\n\x12LeaseBatchResponse\x12\x33\n\x05lease\x18\x01 \x01(\x0b\x32$.penstock.training.internal.v1.Lease\"I\n\x05Lease\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\"\x87\x01\n\x11RenewLeaseRequest\x12\x16\n\x05\x62\x61tch\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08lease_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12?\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\t\"\x03\x08\xd8\x04\x32\x02\x08\x01\xc8\x01\x01\"5\n\rLeaseStanding\x12\x12\n\ncancelling\x18\x01 \x01(\x08\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\"H\n\x13ReleaseLeaseRequest\x12\x16\n\x05\x62\x61tch\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08lease_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\x9d\x01\n\x10ReadLinesRequest\x12\x16\n\x05\x62\x61tch\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08lease_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x36\n\x04\x66rom\x18\x03 \x01(\x0b\x32(.penstock.training.internal.v1.LinePlace\x12\x1e\n\nline_count\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\"C\n\tLinePlace\x12\x1d\n\x0coffset_bytes\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x17\n\x06number\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\"\x7f\n\x11ReadLinesResponse\x12\x32\n\x05lines\x18\x01 \x03(\x0b\x32#.penstock.training.internal.v1.Line\x12\x36\n\x04next\x18\x02 \x01(\x0b\x32(.penstock.training.internal.v1.LinePlace\"C\n\x04Line\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\n\n\x02id\x18\x02 \x01(\t\x12\x11\n\tcustom_id\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\"\x8b\x01\n\x14\x41ppendResultsRequest\x12\x16\n\x05\x62\x61tch\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08lease_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12@\n\x07results\x18\x03 \x03(\x0b\x32%.penstock.training.internal.v1.ResultB\x08\xbaH\x05\x92\x01\x02\x08\x01\"H\n\x06Result\x12\x17\n\x06number\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x08\x12\x15\n\x04line\x18\x03 \x01(\x0c\x42\x07\xbaH\x04z\x02\x10\x01\"{\n\x10\x46\x61ilBatchRequest\x12\x16\n\x05\x62\x61tch\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08lease_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x17\n\x04\x63ode\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\x07message\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\x32\x89\x05\n\x10\x42\x61tchWorkService\x12q\n\nLeaseBatch\x12\x30.penstock.training.internal.v1.LeaseBatchRequest\x1a\x31.penstock.training.internal.v1.LeaseBatchResponse\x12l\n\nRenewLease\x12\x30.penstock.training.internal.v1.RenewLeaseRequest\x1a,.penstock.training.internal.v1.LeaseStanding\x12Z\n\x0cReleaseLease\x12\x32.penstock.training.internal.v1.ReleaseLeaseRequest\x1a\x16.google.protobuf.Empty\x12n\n\tReadLines\x12/.penstock.training.internal.v1.ReadLinesRequest\x1a\x30.penstock.training.internal.v1.ReadLinesResponse\x12r\n\rAppendResults\x12\x33.penstock.training.internal.v1.AppendResultsRequest\x1a,.penstock.training.internal.v1.LeaseStanding\x12T\n\tFailBatch\x12/.penstock.training.internal.v1.FailBatchRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n6penstock/training/internal/v1/batch_work_service.proto\x12\x1dpenstock.training.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\"q\n\x11LeaseBatchRequest\x12?\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\t\"\x03\x08\xd8\x04\x32\x02\x08\x01\xc8\x01\x01\x12\x1b\n\tendpoints\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x08\x01\"I\n\x12LeaseBatchResponse\x12\x33\n\x05lease\x18\x01 \x01(\x0b\x32$.penstock.training.internal.v1.Lease\"a\n\x05Lease\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12\x16\n\x0eowner_standing\x18\x05 \x01(\t\"\x87\x01\n\x11RenewLeaseRequest\x12\x16\n\x05\x62\x61tch\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08lease_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12?\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\t\"\x03\x08\xd8\x04\x32\x02\x08\x01\xc8\x01\x01\"5\n\rLeaseStanding\x12\x12\n\ncancelling\x18\x01 \x01(\x08\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\"H\n\x13ReleaseLeaseRequest\x12\x16\n\x05\x62\x61tch\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08lease_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\x9d\x01\n\x10ReadLinesRequest\x12\x16\n\x05\x62\x61tch\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08lease_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x36\n\x04\x66rom\x18\x03 \x01(\x0b\x32(.penstock.training.internal.v1.LinePlace\x12\x1e\n\nline_count\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\"C\n\tLinePlace\x12\x1d\n\x0coffset_bytes\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x17\n\x06number\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\"\x7f\n\x11ReadLinesResponse\x12\x32\n\x05lines\x18\x01 \x03(\x0b\x32#.penstock.training.internal.v1.Line\x12\x36\n\x04next\x18\x02 \x01(\x0b\x32(.penstock.training.internal.v1.LinePlace\"C\n\x04Line\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\n\n\x02id\x18\x02 \x01(\t\x12\x11\n\tcustom_id\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\"\x8b\x01\n\x14\x41ppendResultsRequest\x12\x16\n\x05\x62\x61tch\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08lease_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12@\n\x07results\x18\x03 \x03(\x0b\x32%.penstock.training.internal.v1.ResultB\x08\xbaH\x05\x92\x01\x02\x08\x01\"H\n\x06Result\x12\x17\n\x06number\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x08\x12\x15\n\x04line\x18\x03 \x01(\x0c\x42\x07\xbaH\x04z\x02\x10\x01\"{\n\x10\x46\x61ilBatchRequest\x12\x16\n\x05\x62\x61tch\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08lease_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x17\n\x04\x63ode\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\x07message\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\x32\x89\x05\n\x10\x42\x61tchWorkService\x12q\n\nLeaseBatch\x12\x30.penstock.training.internal.v1.LeaseBatchRequest\x1a\x31.penstock.training.internal.v1.LeaseBatchResponse\x12l\n\nRenewLease\x12\x30.penstock.training.internal.v1.RenewLeaseRequest\x1a,.penstock.training.internal.v1.LeaseStanding\x12Z\n\x0cReleaseLease\x12\x32.penstock.training.internal.v1.ReleaseLeaseRequest\x1a\x16.google.protobuf.Empty\x12n\n\tReadLines\x12/.penstock.training.internal.v1.ReadLinesRequest\x1a\x30.penstock.training.internal.v1.ReadLinesResponse\x12r\n\rAppendResults\x12\x33.penstock.training.internal.v1.AppendResultsRequest\x1a,.penstock.training.internal.v1.LeaseStanding\x12T\n\tFailBatch\x12/.penstock.training.internal.v1.FailBatchRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -81,27 +81,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEASEBATCHRESPONSE']._serialized_start=294
   _globals['_LEASEBATCHRESPONSE']._serialized_end=367
   _globals['_LEASE']._serialized_start=369
-  _globals['_LEASE']._serialized_end=442
-  _globals['_RENEWLEASEREQUEST']._serialized_start=445
-  _globals['_RENEWLEASEREQUEST']._serialized_end=580
-  _globals['_LEASESTANDING']._serialized_start=582
-  _globals['_LEASESTANDING']._serialized_end=635
-  _globals['_RELEASELEASEREQUEST']._serialized_start=637
-  _globals['_RELEASELEASEREQUEST']._serialized_end=709
-  _globals['_READLINESREQUEST']._serialized_start=712
-  _globals['_READLINESREQUEST']._serialized_end=869
-  _globals['_LINEPLACE']._serialized_start=871
-  _globals['_LINEPLACE']._serialized_end=938
-  _globals['_READLINESRESPONSE']._serialized_start=940
-  _globals['_READLINESRESPONSE']._serialized_end=1067
-  _globals['_LINE']._serialized_start=1069
-  _globals['_LINE']._serialized_end=1136
-  _globals['_APPENDRESULTSREQUEST']._serialized_start=1139
-  _globals['_APPENDRESULTSREQUEST']._serialized_end=1278
-  _globals['_RESULT']._serialized_start=1280
-  _globals['_RESULT']._serialized_end=1352
-  _globals['_FAILBATCHREQUEST']._serialized_start=1354
-  _globals['_FAILBATCHREQUEST']._serialized_end=1477
-  _globals['_BATCHWORKSERVICE']._serialized_start=1480
-  _globals['_BATCHWORKSERVICE']._serialized_end=2129
+  _globals['_LEASE']._serialized_end=466
+  _globals['_RENEWLEASEREQUEST']._serialized_start=469
+  _globals['_RENEWLEASEREQUEST']._serialized_end=604
+  _globals['_LEASESTANDING']._serialized_start=606
+  _globals['_LEASESTANDING']._serialized_end=659
+  _globals['_RELEASELEASEREQUEST']._serialized_start=661
+  _globals['_RELEASELEASEREQUEST']._serialized_end=733
+  _globals['_READLINESREQUEST']._serialized_start=736
+  _globals['_READLINESREQUEST']._serialized_end=893
+  _globals['_LINEPLACE']._serialized_start=895
+  _globals['_LINEPLACE']._serialized_end=962
+  _globals['_READLINESRESPONSE']._serialized_start=964
+  _globals['_READLINESRESPONSE']._serialized_end=1091
+  _globals['_LINE']._serialized_start=1093
+  _globals['_LINE']._serialized_end=1160
+  _globals['_APPENDRESULTSREQUEST']._serialized_start=1163
+  _globals['_APPENDRESULTSREQUEST']._serialized_end=1302
+  _globals['_RESULT']._serialized_start=1304
+  _globals['_RESULT']._serialized_end=1376
+  _globals['_FAILBATCHREQUEST']._serialized_start=1378
+  _globals['_FAILBATCHREQUEST']._serialized_end=1501
+  _globals['_BATCHWORKSERVICE']._serialized_start=1504
+  _globals['_BATCHWORKSERVICE']._serialized_end=2153
 # @@protoc_insertion_point(module_scope)

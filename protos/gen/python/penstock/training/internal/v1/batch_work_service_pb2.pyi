@@ -83,6 +83,7 @@ class Lease(_message.Message):
     LEASE_ID_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     ENDPOINT_FIELD_NUMBER: _builtins.int
+    OWNER_STANDING_FIELD_NUMBER: _builtins.int
     batch: _builtins.str
     """`batches/{batch}`."""
     lease_id: _builtins.str
@@ -91,6 +92,10 @@ class Lease(_message.Message):
     """Whose batch it is: its requests are run as theirs."""
     endpoint: _builtins.str
     """Path that answers its requests."""
+    owner_standing: _builtins.str
+    """What the owner may do, as `policy` spelled it when the batch was made: of owners without a key that could be looked
+    up. Empty for others.
+    """
     def __init__(
         self,
         *,
@@ -98,10 +103,11 @@ class Lease(_message.Message):
         lease_id: _builtins.str = ...,
         owner: _builtins.str = ...,
         endpoint: _builtins.str = ...,
+        owner_standing: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "endpoint", b"endpoint", "lease_id", b"lease_id", "owner", b"owner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "endpoint", b"endpoint", "lease_id", b"lease_id", "owner", b"owner", "owner_standing", b"owner_standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""What keys, roles, limits and the usage ledger cost."""
