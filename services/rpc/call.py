@@ -3,16 +3,24 @@ variable."""
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from policy.limits_port import Allowance
 from policy.limits_requests import Admission
 from policy.principals import Principal
-from services.rpc.metadata import NO_DIALECT
-from services.rpc.tracing import Trace
+from services.rpc.metadata import (
+    DIALECT_KEY,
+    NO_DIALECT,
+    REQUEST_ID_KEY,
+    dialect_from,
+    request_id_from,
+)
+from telemetry import tracing
+from telemetry.tracing import UNRECORDED, Span, Trace
 
 
 @dataclass(slots=True)
@@ -39,6 +47,31 @@ class Call:
     """What it may still use of its tokens a minute, once some are reserved."""
     started: float = field(default_factory=time.perf_counter)
     """When it began."""
+    span: Span = UNRECORDED
+    """What is recorded of it."""
+    label: str = ""
+    """What metrics call the method, where that is not its own name."""
+
+    @property
+    def counted_as(self) -> str:
+        """What metrics call the method."""
+        return self.label or self.method.lstrip("/")
+
+
+def opened(
+    method: str, metadata: Mapping[str, Any], draining: asyncio.Event, *, recorded: bool = True
+) -> Call:
+    """Returns the call of a method with these metadata. Not `recorded`, nobody sees its trace."""
+    request_id = request_id_from(metadata.get(REQUEST_ID_KEY))
+    dialect = dialect_from(metadata.get(DIALECT_KEY))
+    if recorded:
+        about = {"rpc.system.name": "grpc", "rpc.method": method.lstrip("/")}
+        about |= {"penstock.request_id": request_id, "penstock.dialect": dialect}
+        trace, span = tracing.begin(about["rpc.method"], metadata, about)
+    else:
+        traceparent, state = metadata.get(tracing.TRACEPARENT), metadata.get(tracing.TRACESTATE)
+        trace, span = tracing.continue_trace(traceparent, state), UNRECORDED
+    return Call(method, request_id, trace, draining, dialect=dialect, span=span)
 
 
 _current: ContextVar[Call] = ContextVar("penstock_call")
@@ -52,6 +85,7 @@ def current() -> Call | None:
 def enter(call: Call) -> None:
     """Makes `call` the one that this task serves, until the task ends."""
     _current.set(call)
+    tracing.enter(call.trace)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Stubs over such a channel need no care: each call carries the service's token, t
 trace of the call that it serves, and a deadline.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from policy.pem_files import PemFiles, Pems
+from policy.renewal import RenewedChannel
 from policy.vouchers import KEY as COUNTED_KEY
 from policy.vouchers import Vouchers
 from services.rpc.call import current
 from services.rpc.metadata import DIALECT_KEY, NO_DIALECT
-from services.rpc.transport import MAX_MESSAGE_BYTES, channel_options, read_pem
+from services.rpc.service_config import service_config
+from services.rpc.transport import MAX_MESSAGE_BYTES, channel_credentials, channel_options
+from telemetry.tracing import TRACEPARENT, headers
 
 DEFAULT_DEADLINE_S = 30.0
 """Deadline of calls with one response that name none. Streams run until they end; give them one
@@ -53,40 +56,24 @@ def channel(
 
     `token` goes with calls that bring no `authorization` of their own. `vouchers` are for channels
     whose calls go out under the credential of whoever calls: what was counted here is not counted
-    again there. `idempotent` names methods
-    (`package.Service/Method`, or `package.Service` for all of a service) that are repeated on
-    UNAVAILABLE, up to four times within their deadline.
+    again there. What reads only is repeated on UNAVAILABLE, as the service config of the protos
+    says; `idempotent` names more methods to repeat (`package.Service/Method`, or `package.Service`
+    for all of a service).
     """
     options = channel_options(max_message_bytes)
-    if idempotent:
-        options.append(("grpc.service_config", _service_config(idempotent)))
+    options.append(("grpc.service_config", service_config(idempotent)))
     if tls is None:
         inner = grpc.aio.insecure_channel(address, options=options)
     else:
         if tls.server_name is not None:
             options.append(("grpc.ssl_target_name_override", tls.server_name))
-        credentials = grpc.ssl_channel_credentials(
-            root_certificates=read_pem(tls.ca) if tls.ca else None,
-            private_key=read_pem(tls.key) if tls.key else None,
-            certificate_chain=read_pem(tls.certificate) if tls.certificate else None,
-        )
-        inner = grpc.aio.secure_channel(address, credentials, options=options)
+
+        def opened(pems: Pems) -> grpc.aio.Channel:
+            return grpc.aio.secure_channel(address, channel_credentials(pems), options=options)
+
+        files = PemFiles(certificate=tls.certificate, key=tls.key, ca=tls.ca)
+        inner = RenewedChannel(opened, files)
     return _ServiceChannel(inner, token, deadline_s, vouchers)
-
-
-def _service_config(idempotent: Sequence[str]) -> str:
-    names: list[dict[str, str]] = []
-    for name in idempotent:
-        service, _, method = name.strip("/").partition("/")
-        names.append({"service": service, "method": method} if method else {"service": service})
-    retry = {
-        "maxAttempts": 4,
-        "initialBackoff": "0.1s",
-        "maxBackoff": "2s",
-        "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
-    }
-    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": retry}]})
 
 
 if TYPE_CHECKING:
@@ -125,8 +112,8 @@ class _Call(_MultiCallable):
         if call is not None:
             if "x-request-id" not in given:
                 more.append(("x-request-id", call.request_id))
-            if "traceparent" not in given:
-                more.append(("traceparent", call.trace.traceparent))
+            if TRACEPARENT not in given:
+                more += headers(call.trace).items()
             if self._vouchers is not None and call.principal is not None:
                 voucher = self._vouchers.make(call.request_id, call.principal.id)
                 more += [(COUNTED_KEY, voucher)] if voucher else []
@@ -143,7 +130,7 @@ class _ServiceChannel(grpc.aio.Channel):
 
     def __init__(
         self,
-        inner: grpc.aio.Channel,
+        inner: grpc.aio.Channel | RenewedChannel,
         token: str,
         deadline_s: float,
         vouchers: Vouchers | None = None,

@@ -16,23 +16,16 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import grpc
 from grpc import StatusCode
 
-from services.errors import DomainError, Unavailable
-from services.rpc import access_log, failures
+from policy.workloads import Peers
+from services.errors import DomainError, PermissionDenied, Unavailable
+from services.rpc import failures
 from services.rpc.access import Access, require
 from services.rpc.authentication import Authenticator, authenticated
-from services.rpc.call import Call, enter
+from services.rpc.call import Call, enter, opened
+from services.rpc.endings import UNKNOWN_METHOD, ended
 from services.rpc.errors import status_code
 from services.rpc.limits import CallLimits, told
-from services.rpc.metadata import (
-    DIALECT_KEY,
-    REQUEST_ID_KEY,
-    TRACEPARENT_KEY,
-    Context,
-    dialect_from,
-    request_id_from,
-    spiffe_id_of,
-)
-from services.rpc.tracing import continue_trace
+from services.rpc.metadata import REQUEST_ID_KEY, Context, spiffe_id_of
 from services.rpc.validation import validate
 
 _TICK_S = 0.01
@@ -47,10 +40,17 @@ else:  # generic for type checkers only
 class Chain:
     """Wraps handlers with what every call passes through."""
 
-    def __init__(self, authenticator: Authenticator, limits: CallLimits | None = None) -> None:
-        """Takes who tells callers apart, and what limits them. None: nothing does."""
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        limits: CallLimits | None = None,
+        peers: Peers | None = None,
+    ) -> None:
+        """Takes who tells callers apart, what limits them, and whose certificates they must have.
+        None: nothing does, and anybody's."""
         self._authenticator = authenticator
         self._limits = limits
+        self._peers = peers or None
         self.draining = asyncio.Event()
         """Set once the server drains."""
         self.running = 0
@@ -73,21 +73,22 @@ class Chain:
         return not self.running
 
     def wrap(
-        self, method: str, handler: Handler, access: Access, *, quiet: bool = False
+        self,
+        method: str,
+        handler: Handler,
+        access: Access,
+        *,
+        quiet: bool = False,
+        served: bool = True,
     ) -> Handler:
-        """Returns a handler for `/package.Service/Method` that serves the same behind the chain."""
-        wrapped = _Wrapped(self, method, handler, access, quiet=quiet)
-        return wrapped.handler()
+        """Returns a handler for `/package.Service/Method` that serves the same behind the chain;
+        not `served` is the one for methods that there are none of."""
+        return _Wrapped(self, method, handler, access, quiet=quiet, served=served).handler()
 
-    def begin(self, method: str, metadata: dict[str, Any]) -> Call:
-        """Makes the call with these metadata the one that this task serves."""
-        call = Call(
-            method,
-            request_id_from(metadata.get(REQUEST_ID_KEY)),
-            continue_trace(metadata.get(TRACEPARENT_KEY)),
-            self.draining,
-            dialect=dialect_from(metadata.get(DIALECT_KEY)),
-        )
+    def begin(self, method: str, metadata: dict[str, Any], *, recorded: bool = True) -> Call:
+        """Makes the call with these metadata the one that this task serves. Not `recorded`, it has
+        its place in a trace, which nobody sees."""
+        call = opened(method, metadata, self.draining, recorded=recorded)
         enter(call)
         self.running += 1
         return call
@@ -96,6 +97,11 @@ class Chain:
         self, call: Call, metadata: dict[str, Any], access: Access, context: Context
     ) -> None:
         """Tells who calls, and turns away who may not, or not now."""
+        if self._peers is not None and not self._peers.admit(spiffe_id_of(context)):
+            raise PermissionDenied(
+                "The connection's certificate is not that of somebody who may call this service. "
+                "Operators name who may in `[tls] peers`."
+            )
         if access.roles:
             call.principal = principal = await authenticated(
                 self._authenticator, metadata, lambda: spiffe_id_of(context)
@@ -134,12 +140,16 @@ class _Wrapped:
         access: Access,
         *,
         quiet: bool,
+        served: bool,
     ) -> None:
         self._chain = chain
         self._method = method
         self._inner: Any = handler
         self._access = access
         self._quiet = quiet
+        self._label = "" if served else UNKNOWN_METHOD
+        # The streams that last as long as a process tell nothing in a trace.
+        self._recorded = served and not (quiet or access.endless)
 
     def handler(self) -> Handler:
         inner = self._inner
@@ -174,7 +184,7 @@ class _Wrapped:
 
         async def unary(received: Any, context: Context) -> Any:
             metadata = dict(context.invocation_metadata())
-            call = self._chain.begin(self._method, metadata)
+            call = self._begin(metadata)
             try:
                 await self._admit(call, metadata, context, received if stream_in else None)
                 request = self._streamed(received) if stream_in else self._parse(received)
@@ -184,7 +194,7 @@ class _Wrapped:
                 await self._fail(error, call, context)
             finally:
                 self._chain.end(call)
-            access_log.record(call, code, quiet=self._quiet)
+            ended(call, code, quiet=self._quiet)
             return response
 
         return unary
@@ -200,7 +210,7 @@ class _Wrapped:
 
         async def stream(received: Any, context: Context) -> None:
             metadata = dict(context.invocation_metadata())
-            call = self._chain.begin(self._method, metadata)
+            call = self._begin(metadata)
             task: asyncio.Task[Any] | None = None
             try:
                 await self._admit(call, metadata, context, received if stream_in else None)
@@ -223,9 +233,14 @@ class _Wrapped:
                 self._chain.end(call)
                 if task is not None:
                     self._chain.dismiss(task)
-            access_log.record(call, code, quiet=self._quiet)
+            ended(call, code, quiet=self._quiet)
 
         return stream
+
+    def _begin(self, metadata: dict[str, Any]) -> Call:
+        call = self._chain.begin(self._method, metadata, recorded=self._recorded)
+        call.label = self._label
+        return call
 
     async def _admit(
         self,
@@ -265,7 +280,7 @@ class _Wrapped:
         """Answers an exception with its rich status; lets it pass where it is not for callers."""
         answer = failures.told(error, call, context, endless=self._access.endless)
         code = failures.passing_code(error, context) if answer is None else status_code(answer)
-        access_log.record(call, code, quiet=self._quiet)
+        ended(call, code, quiet=self._quiet, error=answer)
         if answer is None:
             raise error
         await failures.abort(answer, call, context)

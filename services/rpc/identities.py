@@ -2,7 +2,7 @@
 
 from policy.oidc import JwtRules, JwtSettingsError, JwtVerifier, parse_role_map
 from policy.principals import Limits, Role
-from policy.workloads import Workload, Workloads
+from policy.workloads import Peers, Workload, Workloads
 from services.settings import Settings, SettingsError
 
 
@@ -24,6 +24,8 @@ def jwt_of(settings: Settings) -> JwtVerifier | None:
                 roles_claim=given.roles_claim,
                 role_map=parse_role_map(given.role_map),
                 tenants_claim=given.tenants_claim,
+                limits_claim=given.limits_claim,
+                limits=given.limits,
             )
         )
     except JwtSettingsError as error:
@@ -48,3 +50,13 @@ def workloads_of(settings: Settings) -> Workloads:
         )
     except ValueError as error:
         raise SettingsError(f"[auth.mtls] {error}") from None
+
+
+def peers_of(settings: Settings) -> Peers:
+    """Returns whose certificates callers must have. Raises `SettingsError`."""
+    if settings.tls.peers and settings.tls.client_ca is None:
+        raise SettingsError("[tls] peers needs client_ca: without it, no certificate is seen")
+    try:
+        return Peers(settings.tls.peers)
+    except ValueError as error:
+        raise SettingsError(f"[tls] peers: {error}") from None

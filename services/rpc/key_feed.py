@@ -15,6 +15,10 @@ from services.rpc.authentication import CallAuthenticator, Identities
 from services.rpc.channels import ClientTls, channel
 from services.rpc.errors import from_rpc_error
 
+PATIENT = FollowSettings(first_s=10.0, insists=True)
+"""A process that starts beside ModelService serves once it can tell keys; where ModelService stays
+away, without."""
+
 
 class FollowingAuthenticator(CallAuthenticator):
     """Knows the keys of ModelService too, and follows their changes while it is entered."""
@@ -32,7 +36,7 @@ class FollowingAuthenticator(CallAuthenticator):
         self._keys = FedKeys()
         super().__init__(sources, self._keys, more)
         self._channel = lambda: channel(address, tls=tls, token=sources.service_token)
-        self._settings = settings
+        self._settings = settings or PATIENT
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> "FollowingAuthenticator":

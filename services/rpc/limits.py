@@ -15,6 +15,7 @@ from services.errors import RateLimited, Unavailable
 from services.metering import TokenAllowance, Work
 from services.rpc.call import Call, current
 from services.rpc.metadata import NO_DIALECT
+from telemetry.limits import UNCHECKED, refused
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -97,12 +98,14 @@ def told(call: Call) -> Pairs:
 
 
 def reached(error: LimitReachedError) -> RateLimited:
-    """Returns what callers are told of a limit that is reached."""
+    """Returns what callers are told of a limit that is reached, and counts that it was."""
+    refused(error.kind.value)
     return RateLimited(error.message, retry_after_s=error.wait_s, metadata=error.facts)
 
 
 def unavailable(error: LimitsUnavailableError) -> Unavailable:
     """Returns what callers are told of limits that can't be checked."""
+    refused(UNCHECKED)
     return Unavailable(error.message, retry_after_s=error.retry_after_s)
 
 

@@ -2,14 +2,15 @@
 
 import logging
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, cast
 
-import orjson
-
 from services.rpc.call import current
+from telemetry import logs
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_TELLING_ALL = ("aiosqlite", "asyncpg", "botocore", "aiobotocore", "s3fs", "httpcore")
+"""Libraries that write down, at level DEBUG, the very values that pass through them: what callers
+said and documents hold."""
 
 
 def set_up(level: str = "info", format: Literal["console", "json"] = "console") -> None:
@@ -21,6 +22,8 @@ def set_up(level: str = "info", format: Literal["console", "json"] = "console") 
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
+    for name in _TELLING_ALL:
+        logging.getLogger(name).setLevel(max(root.level, logging.INFO))
     # Nothing reads where a record was made, and finding out costs more than the rest of it. These
     # are the switches that the logging HOWTO names for it.
     cast("Any", logging)._srcfile = None
@@ -29,37 +32,16 @@ def set_up(level: str = "info", format: Literal["console", "json"] = "console") 
     logging.logProcesses = False
 
 
-def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    """Returns what the caller added to a record, and the call it was made in.
-
-    A record may bring it all as `fields`, which costs less than looking for it.
-    """
-    fields: dict[str, Any] | None = getattr(record, "fields", None)
-    if fields is not None:
-        return fields
-    extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+def _about() -> dict[str, Any]:
     call = current()
-    if call is not None:
-        extra.setdefault("request_id", call.request_id)
-        extra.setdefault("trace_id", call.trace.trace_id)
-    return {name: value for name, value in extra.items() if value is not None}
+    return {} if call is None else {"request_id": call.request_id, "trace_id": call.trace.trace_id}
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and what else the record has."""
+class JsonFormatter(logs.JsonFormatter):
+    """One JSON object a line, with the call that it was written in."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Returns the line."""
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **_extra(record),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+    def __init__(self) -> None:
+        super().__init__(_about)
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -70,7 +52,7 @@ class ConsoleFormatter(logging.Formatter):
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
         # A caller's text must not forge a line of the log.
         message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
-        extra = _extra(record)
+        extra = logs.extra(record, _about)
         shown = " ".join(
             f"{name}={extra[name]}" for name in ("principal", "request_id") if name in extra
         )

@@ -7,9 +7,6 @@ from typing import Any
 REQUEST_ID_KEY = "x-request-id"
 """Names a request, from the caller and back to it (as trailing metadata)."""
 
-TRACEPARENT_KEY = "traceparent"
-"""W3C trace context."""
-
 DIALECT_KEY = "x-penstock-dialect"
 """Tells in which dialect a request came to the edge."""
 

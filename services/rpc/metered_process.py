@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from policy.limits_tokens import Spent, nothing_spent
 from services.rpc.channels import channel
@@ -15,6 +17,7 @@ from services.rpc.process import ProcessLimits, client_tls, limited
 from services.rpc.usage import Ledger
 from services.settings import ServiceName, Settings
 from services.usage.journal import Journal
+from telemetry.registry import Watched
 
 _SPENT_S = 2.0
 """How long the ledger is waited for."""
@@ -55,7 +58,16 @@ async def metered(settings: Settings, name: ServiceName) -> AsyncGenerator[Meter
         journal = open_journal(settings, name)
         limiter = WorkLimits(limits.counting.tokens(spent))
         refuses = settings.usage.when_full == "refuse"
+        stack.enter_context(_watched(journal))
         yield Metered(limits, journal, Metering(journal, limiter, refuses=refuses))
+
+
+def _watched(journal: Journal) -> Watched:
+    def look() -> Iterable[Metric]:
+        text = "Bytes of records of usage that the ledger has not taken yet."
+        return (GaugeMetricFamily("penstock_usage_journal_bytes", text, journal.held_bytes),)
+
+    return Watched(look)
 
 
 def _told_by(ledger: Ledger) -> Spent:

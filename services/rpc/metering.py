@@ -6,11 +6,14 @@ from typing import Protocol
 from google.protobuf.message import Message
 
 from services.errors import StorageFull
-from services.metering import Metered, TokenAllowance, Used, Work
+from services.metering import Metered, Outcome, TokenAllowance, Used, Work
 from services.rpc import call
 from services.settings import ServiceName, Settings, SettingsError
 from services.usage.journal import Journal
 from services.usage.records import Begun, content_digest
+from telemetry import tracing
+from telemetry import work as worked
+from telemetry.tracing import UNRECORDED, Span
 
 _OFF_LOOP_BYTES = 1024 * 1024
 _FULL = (
@@ -57,17 +60,17 @@ class Metering:
         if self._refuses and self._journal.full:
             raise StorageFull(_FULL, retry_after_s=60)
         reservation = None if self._limiter is None else await self._limiter.admit(work)
-        return _Request(self._journal, Begun.now(work), reservation)
+        return _Request(self._journal, work, reservation)
 
 
 class _Request:
     """A request that was admitted."""
 
-    def __init__(
-        self, journal: Journal, begun: Begun, reservation: TokenReservation | None
-    ) -> None:
+    def __init__(self, journal: Journal, work: Work, reservation: TokenReservation | None) -> None:
         self._journal = journal
-        self._begun = begun
+        self._work = work
+        self._begun = Begun.now(work)
+        self._span = _span_of(work)
         self._reservation = reservation
         self._settled = False
 
@@ -82,6 +85,7 @@ class _Request:
             return
         self._settled = True
         self._journal.append(self._begun.record(used))
+        _tell(self._work, used, self._span)
         if self._reservation is not None:
             self._reservation.settle(used.prompt_tokens + used.completion_tokens)
 
@@ -89,7 +93,42 @@ class _Request:
         """Gives the reservation back."""
         if not self._settled and self._reservation is not None:
             self._reservation.settle(0)
+        if not self._settled:
+            self._span.end("refused")
         self._settled = True
+
+
+def _span_of(work: Work) -> Span:
+    """Begins the span of a request's work; engines that call on find it as their place."""
+    here = call.current()
+    if here is None or not here.span.recorded:
+        return UNRECORDED
+    operation = worked.operation_of(work.method)
+    about = {
+        "gen_ai.operation.name": operation,
+        "gen_ai.provider.name": worked.PROVIDER,
+        "gen_ai.request.model": work.model,
+    }
+    trace, span = here.span.child(f"{operation} {work.model}", about)
+    tracing.enter(trace)
+    return span
+
+
+def _tell(work: Work, used: Used, span: Span) -> None:
+    error = "" if used.outcome is Outcome.OK else used.outcome.value
+    worked.tell(work.method, work.model, error, used)
+    if span.recorded:
+        span.note(
+            {
+                "gen_ai.usage.input_tokens": used.prompt_tokens,
+                "gen_ai.usage.output_tokens": used.completion_tokens,
+                "penstock.cached_tokens": used.cached_tokens,
+                "penstock.images": used.images,
+                "penstock.queue_s": used.queued_s,
+                "penstock.time_to_first_token_s": used.first_token_s or 0.0,
+            }
+        )
+    span.end(error)
 
 
 def open_journal(settings: Settings, name: ServiceName) -> Journal:

@@ -14,6 +14,7 @@ import uvloop
 from policy.fed_keys import FedKeys
 from policy.limiting import Limiting, LimitSettings
 from policy.limits_port import WhenUnavailable
+from policy.pem_files import TlsFileError
 from policy.principals import Limits
 from policy.token_entries import TokenFileError
 from policy.token_store import TokenSources
@@ -21,15 +22,18 @@ from policy.vouchers import Vouchers
 from services.rpc import logs
 from services.rpc.authentication import CallAuthenticator, Identities
 from services.rpc.channels import ClientTls
-from services.rpc.identities import jwt_of, workloads_of
+from services.rpc.identities import jwt_of, peers_of, workloads_of
 from services.rpc.key_feed import FollowingAuthenticator
 from services.rpc.limits import CallLimits
 from services.rpc.server import AddressError, ServerSettings, ServerTls
-from services.rpc.transport import TlsFileError
 from services.settings import ServiceName, Settings, SettingsError, from_command_line
+from telemetry.process import Telling, TellingError, telling
 
 FAILED = 1
 """Exit code of a process that could not start: the reason is on stderr in one line."""
+
+_FOR_PEOPLE = (SettingsError, AddressError, TellingError, TlsFileError, TokenFileError)
+"""What a line says it all of."""
 
 _logger = logging.getLogger(__name__)
 
@@ -44,8 +48,8 @@ def run_service(name: ServiceName, main: Callable[[Settings], Awaitable[None]]) 
     try:
         settings = from_command_line(name)
         logs.set_up(settings.log.level, settings.log.format)
-        uvloop.run(_stoppable(main(settings)))
-    except (SettingsError, AddressError, TlsFileError, TokenFileError) as error:
+        uvloop.run(_stoppable(_told(name, settings, main)))
+    except _FOR_PEOPLE as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(FAILED)
     except KeyboardInterrupt:
@@ -54,6 +58,16 @@ def run_service(name: ServiceName, main: Callable[[Settings], Awaitable[None]]) 
         _logger.exception("%s failed", name)
         sys.exit(FAILED)
     sys.exit(0)
+
+
+async def _told(
+    name: ServiceName, settings: Settings, main: Callable[[Settings], Awaitable[None]]
+) -> None:
+    """Runs `main`, and tells metrics and traces of it."""
+    own = settings.services.of(name)
+    endpoint = settings.telemetry.otlp_endpoint
+    async with telling(Telling(name, own.address, own.metrics_address, endpoint)):
+        await main(settings)
 
 
 async def _stoppable(main: Awaitable[None]) -> None:
@@ -69,7 +83,7 @@ def server_settings(settings: Settings, name: ServiceName) -> ServerSettings:
     own, tls = settings.services.of(name), settings.tls
     files = None
     if tls.certificate is not None and tls.key is not None:
-        files = ServerTls(tls.certificate, tls.key, tls.client_ca)
+        files = ServerTls(tls.certificate, tls.key, tls.client_ca, peers_of(settings))
     return ServerSettings(
         address=own.address,
         tls=files,

@@ -127,7 +127,7 @@ class Router(grpc.GenericRpcHandler):
             raise Unsupported(f"This server has no method '{method}'.")
 
         handler: Handler = grpc.stream_stream_rpc_method_handler(answer, None, None)
-        return self._chain.wrap(method, handler, _OPEN)
+        return self._chain.wrap(method, handler, _OPEN, served=False)
 
 
 def _behaviour(handler: Any) -> Callable[..., Any]:

@@ -8,17 +8,19 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
+from policy.pem_files import PemFiles, TlsFileError
+from policy.workloads import Peers
 from services.rpc.authentication import Authenticator
 from services.rpc.handlers import Chain
 from services.rpc.health import HealthRegistry
 from services.rpc.limits import CallLimits
 from services.rpc.router import Registration, Router, UndeclaredMethodError
-from services.rpc.transport import MAX_MESSAGE_BYTES, TlsFileError, read_pem, server_options
+from services.rpc.transport import MAX_MESSAGE_BYTES, server_credentials, server_options
 
 __all__ = [
     "AddressError",
@@ -49,6 +51,8 @@ class ServerTls:
     """Its private key."""
     client_ca: Path | None = None
     """Certificates that clients must be signed by. None: clients need no certificate."""
+    peers: Peers = field(default_factory=Peers)
+    """Whose certificates they must be, where it names any."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ class Server:
         method does not say who may call it."""
         self._settings = settings
         self._health = health or HealthRegistry()
-        self._chain = Chain(authenticator, limits)
+        peers = settings.tls.peers if settings.tls is not None else None
+        self._chain = Chain(authenticator, limits, peers)
         self._router = Router(self._chain)
         self._ready: dict[str, bool] = {}
         for registration in services:
@@ -159,7 +164,7 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
         if settings.tls is None:
             port = server.add_insecure_port(address)
         else:
-            port = server.add_secure_port(address, _credentials(settings.tls))
+            port = server.add_secure_port(address, server_credentials(_files(settings.tls)))
     except RuntimeError:
         port = 0
     if address.startswith("unix:"):
@@ -172,12 +177,8 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
     return f"{address.rpartition(':')[0]}:{port}"
 
 
-def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(read_pem(tls.key), read_pem(tls.certificate))],
-        root_certificates=read_pem(tls.client_ca) if tls.client_ca is not None else None,
-        require_client_auth=tls.client_ca is not None,
-    )
+def _files(tls: ServerTls) -> PemFiles:
+    return PemFiles(certificate=tls.certificate, key=tls.key, ca=tls.client_ca)
 
 
 async def serve(

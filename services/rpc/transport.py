@@ -1,6 +1,10 @@
-"""Limits and keepalive of every connection, set once; and certificates, read with clear errors."""
+"""Limits and keepalive of every connection, set once; and what both ends prove themselves with."""
 
-from pathlib import Path
+from typing import Any
+
+import grpc
+
+from policy.pem_files import PemFiles, Pems
 
 MAX_MESSAGE_BYTES = 65 * 1024 * 1024
 """Largest message: a body of 64 MiB, and room for what goes around it."""
@@ -52,13 +56,29 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
     ]
 
 
-class TlsFileError(Exception):
-    """A certificate or key can't be used."""
+def server_credentials(files: PemFiles) -> grpc.ServerCredentials:
+    """Returns what a server proves itself with: what the files hold whenever somebody connects.
+
+    With a `ca` among them, callers need a certificate. Raises `TlsFileError`.
+    """
+    first = files.read()
+
+    def fetch() -> Any:  # None says that nothing is new, which grpc's types don't know
+        news = files.news()
+        return None if news is None else _configuration(news)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(first), fetch, require_client_authentication=first.ca is not None
+    )
 
 
-def read_pem(path: Path) -> bytes:
-    """Reads a certificate or key. Raises `TlsFileError`."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise TlsFileError(f"{path} can't be read: {error.strerror}") from error
+def _configuration(pems: Pems) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(pems.key or b"", pems.certificate or b"")], root_certificates=pems.ca
+    )
+
+
+def channel_credentials(pems: Pems) -> grpc.ChannelCredentials:
+    """Returns what a channel checks servers with, and proves itself with where it has a key."""
+    own = pems.certificate if pems.key is not None else None
+    return grpc.ssl_channel_credentials(pems.ca, pems.key, own)

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from policy.cancelling import heed_cancellation
 from services.serving.backoff import Backoff
 from services.serving.catalogue import Catalogue
 from services.serving.deployments import Deployments
@@ -80,6 +81,7 @@ class ControlLoop(Generic[S]):
                 # Whoever answers next may be another process with another past: take a snapshot.
                 after = 0
                 self._lose(error)
+            heed_cancellation()
             await asyncio.sleep(backoff.next())
 
     async def _report(self) -> None:
@@ -100,6 +102,7 @@ class ControlLoop(Generic[S]):
                 complaint = ""
                 await asyncio.sleep(self._settings.report_pause_s)
             except Exception as error:
+                heed_cancellation()
                 words = in_words(error)
                 if words != complaint and not self._lost:
                     _log.warning("The catalogue did not take a report: %s", words)

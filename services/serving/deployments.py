@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from services.errors import DomainError, FailedPrecondition, InvalidArgument, Unsupported
@@ -25,9 +24,16 @@ from services.serving.catalogue import (
     Snapshot,
     WantedModel,
 )
-from services.serving.models import Known, Served
+from services.serving.models import Known, Losable, Served
 from services.serving.registry import Registry
-from services.serving.slots import Failure, Load, Prospect, Slot, in_words
+from services.serving.slots import (
+    DeploymentSettings,
+    Failure,
+    Load,
+    Prospect,
+    Slot,
+    in_words,
+)
 
 S = TypeVar("S", bound=Served[Any])
 _log = logging.getLogger(__name__)
@@ -36,19 +42,6 @@ _PERMANENT = (FailedPrecondition, InvalidArgument, Unsupported)
 
 Health = Callable[[str, bool | None], None]
 """Takes the name of a model and whether it serves; None when it is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeploymentSettings:
-    """How the loop behaves."""
-
-    load_concurrency: int = 1
-    """Models that load at the same time."""
-    probe_timeout_s: float = 120.0
-    drain_grace_s: float = 600.0
-    """Time that running requests get to finish on a revision that was replaced or removed."""
-    retry_least_s: float = 1.0
-    retry_most_s: float = 60.0
 
 
 class Deployments(Generic[S]):
@@ -207,6 +200,8 @@ class Deployments(Generic[S]):
         slot.forgive()
         if old is not None:
             self._drain(slot, old)
+        if isinstance(served.loaded, Losable):
+            self._spawn(self._watch(slot, wanted, served), f"watch-{served.revision}")
         _log.info("%s serves.", served.revision)
         self._reconcile()  # for adapters that wait for it, or are on its last revision
 
@@ -233,6 +228,12 @@ class Deployments(Generic[S]):
 
             failure.retry = asyncio.get_running_loop().call_later(backoff.next(), retry)
         self._reconcile()
+
+    async def _watch(self, slot: Slot[S], wanted: WantedModel, served: S) -> None:
+        error = await served.loaded.lost()
+        if slot.serving is served:  # neither replaced nor removed: it is to be loaded anew
+            self._retire(slot)
+            self._fail(slot, wanted, error, None)
 
     def _retire(self, slot: Slot[S]) -> None:
         """Stops serving."""

@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +13,8 @@ from services.serving.models import Served
 
 ECHO = "echo"
 """The engine that needs no model: whatever its source says, it loads."""
+TRITON = "triton"
+"""The engine that calls Triton Inference Server, which has models of its own."""
 
 Progress = Callable[[float], None]
 """Takes the share of a load that is done, in [0, 1]."""
@@ -33,6 +35,8 @@ class Loading(Generic[E, S]):
         engines: Mapping[str, Callable[[], E]],
         default: str,
         load: Callable[[E, WantedModel, Path, Progress], Awaitable[S]],
+        *,
+        folderless: Collection[str] = (ECHO,),
     ) -> None:
         """Begins without engines.
 
@@ -40,18 +44,20 @@ class Loading(Generic[E, S]):
             engines: makers of engine loaders; each is called in a thread, when it is first needed.
             default: the engine of models that name none.
             load: loads the model in a folder with an engine, off the event loop.
+            folderless: engines that look at no folder: any source will do.
         """
         self._makers = engines
         self._made: dict[str, E] = {}
         self._default = default
         self._load = load
+        self._folderless = frozenset(folderless)
 
     async def load(self, wanted: WantedModel, progress: Progress) -> S:
         """Loads with the engine that the model's revision names, or else the default."""
         name = wanted.load.engine or self._default
         engine = await asyncio.to_thread(self._engine, name)  # may import for seconds
         given = wanted.load.source
-        source = Path(given) if name == ECHO else await resolve_source(given)
+        source = Path(given) if name in self._folderless else await resolve_source(given)
         return await self._load(engine, wanted, source, progress)
 
     def _engine(self, name: str) -> E:

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 
 class ModelKind(Enum):
@@ -41,6 +41,15 @@ class Loaded(Protocol):
 
     async def close(self) -> None:
         """Fails what runs and frees what it holds."""
+        ...
+
+
+@runtime_checkable
+class Losable(Protocol):
+    """A `Loaded` that runs elsewhere, where it may be lost."""
+
+    async def lost(self) -> Exception:
+        """Waits until it can't answer any more; returns why. Then it has to be loaded anew."""
         ...
 
 

@@ -5,7 +5,7 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
@@ -27,7 +27,9 @@ from services.serving.clients import Describe, ModelServiceCatalogue
 from services.serving.control import ControlLoop
 from services.serving.deployments import Deployments, DeploymentSettings
 from services.serving.models import Served
+from services.serving.queues import Counts
 from services.serving.registry import Registry
+from services.serving.telling import watched
 from services.settings import ServiceName, Settings
 from services.usage.delivery import Delivery
 from services.usage.journal import Journal
@@ -47,6 +49,7 @@ async def serve_models(
     registry: Registry[S],
     loader: ModelLoader[S],
     describe: Describe[S],
+    count: Callable[[S], Counts],
     attacher: Attacher[S] | None = None,
     authenticator: Authenticator | None = None,
     journal: Journal | None = None,
@@ -61,6 +64,7 @@ async def serve_models(
         registry: what the control loop keeps.
         loader: loads models.
         describe: writes what a model can do.
+        count: counts what waits and runs on a model, for metrics.
         attacher: serves adapters. None: there are none.
         authenticator: of calls. Default: what the settings say.
         journal: of what requests use; is sent to the ledger. None: nothing is metered.
@@ -102,16 +106,18 @@ async def serve_models(
         loops.append(asyncio.create_task(control.run(), name="control-loop"))
 
     try:
-        async with nullcontext(limits) if limits is not None else limited(settings) as limiting:
-            await serve(
-                name,
-                server_settings(settings, name),
-                services,
-                authenticator=authenticator or authenticator_of(settings),
-                health=health,
-                on_ready=begin,
-                limits=limiting.calls,
-            )
+        within = nullcontext(limits) if limits is not None else limited(settings)
+        with watched(registry, count):
+            async with within as limiting:
+                await serve(
+                    name,
+                    server_settings(settings, name),
+                    services,
+                    authenticator=authenticator or authenticator_of(settings),
+                    health=health,
+                    on_ready=begin,
+                    limits=limiting.calls,
+                )
     finally:
         for loop in loops:
             loop.cancel()

@@ -8,6 +8,7 @@ from penstock.inference.v1 import queue_pb2 as pb
 
 from services.serving.models import Served
 from services.serving.registry import Registry
+from telemetry.tally import Figures
 
 S = TypeVar("S", bound=Served[Any])
 
@@ -23,6 +24,10 @@ class Counts:
     completed_24h: int
     current_job: str = ""
     """ID of the only request or job that runs; else empty."""
+    kv_usage: float | None = None
+    """Share of the attention memory that is held; None where there is none to speak of."""
+    figures: Figures | None = None
+    """What the engine's loop counted; None where it doesn't."""
 
 
 def queue_status(

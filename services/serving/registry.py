@@ -74,9 +74,12 @@ class Registry(Generic[S]):
 
     def missing(self) -> Sequence[Known]:
         """Models of the catalogue that belong here, aren't served, and the caller may use."""
+        return [one for one in self.absent() if self._sees(one.id)]
+
+    def absent(self) -> Sequence[Known]:
+        """Models of the catalogue that belong here and aren't served, whoever may use them."""
         known = self._known.values()
-        missing = (one for one in known if one.kind in self.kinds and one.id not in self._served)
-        return [one for one in missing if self._sees(one.id)]
+        return [one for one in known if one.kind in self.kinds and one.id not in self._served]
 
     def resolve(self, name: str) -> S:
         """Returns the model with this ID or alias.

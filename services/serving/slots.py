@@ -37,6 +37,19 @@ class Prospect(Generic[S]):
         return self.base is not None or bool(self.reason)
 
 
+@dataclass(frozen=True, slots=True)
+class DeploymentSettings:
+    """How the loop behaves."""
+
+    load_concurrency: int = 1
+    """Models that load at the same time."""
+    probe_timeout_s: float = 120.0
+    drain_grace_s: float = 600.0
+    """Time that running requests get to finish on a revision that was replaced or removed."""
+    retry_least_s: float = 1.0
+    retry_most_s: float = 60.0
+
+
 @dataclass(slots=True)
 class Load:
     """A load that runs."""

@@ -2,6 +2,8 @@
 
 from collections import deque
 
+from telemetry.tally import Figures
+
 SHORTEST_RETRY_S = 0.5
 LONGEST_RETRY_S = 60.0
 _BATCHES = 64
@@ -14,10 +16,14 @@ class Throughput:
     def __init__(self) -> None:
         self._batches: deque[tuple[float, float]] = deque(maxlen=_BATCHES)  # work, seconds
         self._minutes: deque[tuple[int, int]] = deque()  # minute, jobs
+        self.figures = Figures()
+        """Of all batches."""
 
-    def batch_done(self, work: float, seconds: float) -> None:
-        """Takes in how long a batch took."""
+    def batch_done(self, work: float, seconds: float, size: int = 1) -> None:
+        """Takes in how long a batch took, and how many inputs or images were in it."""
         self._batches.append((work, seconds))
+        self.figures.batch.add(size)
+        self.figures.step_s.add(seconds)
 
     def job_done(self, now: float) -> None:
         """Counts a job that was answered."""
