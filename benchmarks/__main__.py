@@ -12,8 +12,10 @@ import benchmarks.edge.bench as edge
 import benchmarks.embedding.bench as embedding
 import benchmarks.engine.bench as engine
 import benchmarks.image.bench as image
+import benchmarks.policy.bench as policy
 import benchmarks.retrieval.bench as retrieval
 import benchmarks.training.bench as training
+import benchmarks.tritonserver.bench as tritonserver
 from benchmarks.edge.contestants import TITLES as EDGES
 from benchmarks.edge.measure import SCENARIOS
 from benchmarks.processes import ChildError
@@ -27,10 +29,21 @@ def main() -> int:
     parser.add_argument(
         "benchmark",
         nargs="?",
-        choices=["edge", "engine", "embedding", "retrieval", "image", "training"],
+        choices=[
+            "edge",
+            "engine",
+            "embedding",
+            "retrieval",
+            "image",
+            "training",
+            "policy",
+            "triton",
+        ],
     )
     parser.add_argument("--quick", action="store_true", help="one short round; rough figures")
-    parser.add_argument("--rounds", type=int, help="rounds of each scenario (edge: 5, others: 3)")
+    parser.add_argument(
+        "--rounds", type=int, help="rounds of each scenario (edge: 5, policy: 15, others: 3)"
+    )
     parser.add_argument("--edge", action="append", choices=list(EDGES), help="only this edge")
     parser.add_argument(
         "--engine", action="append", choices=list(engine.TITLES), help="only this engine"
@@ -71,6 +84,10 @@ def _chosen(asked: argparse.Namespace) -> list[Run]:
     images = replace(images, rounds=asked.rounds or images.rounds)
     trainings = training.QUICK if asked.quick else training.Options()
     trainings = replace(trainings, rounds=asked.rounds or trainings.rounds)
+    policies = policy.QUICK if asked.quick else policy.Options()
+    policies = replace(policies, rounds=asked.rounds or policies.rounds)
+    tritons = tritonserver.QUICK if asked.quick else tritonserver.Options()
+    tritons = replace(tritons, rounds=asked.rounds or tritons.rounds)
     runs: dict[str, Run] = {
         "edge": lambda: edge.run(edges, _say),
         "engine": lambda: engine.run(engines, _say),
@@ -80,6 +97,8 @@ def _chosen(asked: argparse.Namespace) -> list[Run]:
         ),
         "image": lambda: image.run(images, _say),
         "training": lambda: training.run(trainings, _say),
+        "policy": lambda: policy.run(policies, _say),
+        "triton": lambda: tritonserver.run(tritons, _say),
     }
     return [run for name, run in runs.items() if asked.benchmark in (None, name)]
 

@@ -19,7 +19,9 @@ from gateway.clients import Clients
 from gateway.protocol import Protocol
 from gateway.settings import Settings, load
 from gateway.settings_values import SettingsError
+from policy.pem_files import TlsFileError
 from policy.token_entries import TokenFileError
+from telemetry.process import Telling, TellingError, telling
 
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
@@ -64,10 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"can't listen on {settings.api.address}: {error.strerror or error}")
     try:
-        uvloop.run(_serve(settings, listener))
-    except (OSError, SettingsError, TokenFileError) as error:
+        uvloop.run(_told(settings, listener))
+    except (OSError, SettingsError, TlsFileError, TokenFileError, TellingError) as error:
         return _fail(str(error))
     return 0
+
+
+async def _told(settings: Settings, listener: socket.socket) -> None:
+    """Serves, and tells metrics and traces of it."""
+    api, endpoint = settings.api, settings.telemetry.otlp_endpoint
+    async with telling(Telling("gateway", api.address, api.metrics_address, endpoint)):
+        await _serve(settings, listener)
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
@@ -90,7 +99,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
 def listen(host: str, port: int) -> socket.socket:
     """Binds before anything else is done, so that a taken port is said at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol: where asyncio can't tell that it is TCP, answers wait 40 ms to be sent.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

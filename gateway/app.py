@@ -22,6 +22,8 @@ from gateway.dialects.gel.envelope import GelDialect
 from gateway.dialects.gel.routes import routes as gel_routes
 from gateway.dialects.ollama.envelope import OllamaDialect
 from gateway.dialects.ollama.routes import routes as ollama_routes
+from gateway.dialects.open_inference.envelope import OpenInferenceDialect
+from gateway.dialects.open_inference.routes import routes as open_inference_routes
 from gateway.dialects.openai.batch_schema import ENDPOINTS
 from gateway.dialects.openai.embedding_routes import Embeddings
 from gateway.dialects.openai.envelope import OpenAIDialect
@@ -36,19 +38,22 @@ from gateway.dialects.webui.routes import routes as webui_routes
 from gateway.generations import Generations
 from gateway.guard import Guard
 from gateway.health import Health
-from gateway.key_feed import following_keys
+from gateway.key_feed import KeyWait, following_keys
 from gateway.middleware import Edge
 from gateway.openapi import OpenApi
 from gateway.rate_limits import RequestLimits
 from gateway.settings import Settings
+from gateway.telemetry import routed, watched
 
 
 def build(settings: Settings, clients: Clients) -> ASGIApp:
     """Makes the ASGI application. Its lifespan starts and closes the clients."""
     openai, gel, velesio = OpenAIDialect(), GelDialect(), VelesioDialect()
     botserver, anthropic, ollama = BotserverDialect(), AnthropicDialect(), OllamaDialect()
+    open_inference = OpenInferenceDialect()
     limits = RequestLimits(settings)
     guard = Guard(Authenticator(settings), limits)
+    health = Health(settings, clients.health, KeyWait(guard.authenticator.keys))
     models = DefaultModels(clients)
 
     @asynccontextmanager
@@ -59,39 +64,45 @@ def build(settings: Settings, clients: Clients) -> ASGIApp:
             async with following_keys(
                 guard.authenticator.keys, clients.keys, settings.service_token
             ):
-                yield
+                with watched(clients.steps):
+                    yield
         finally:
             await batches.stop()
             await clients.close()
             await limits.close()
 
     router = Router(
-        routes=[
-            # The busiest come first: a path is matched against one after the other.
-            *openai_routes(settings, clients, guard, openai),
-            *anthropic_routes(settings, clients, guard, anthropic),
-            *velesio_routes(settings, clients, guard, velesio, _root_forms(settings, clients)),
-            *gel_routes(settings, clients, guard, gel),
-            *webui_routes(settings, clients, guard, velesio),
-            *botserver_routes(
-                settings,
-                clients,
-                guard,
-                botserver,
-                chat=ChatCompletions(
-                    settings, Generations(settings, clients), Prefix(models.chat, pings=False)
+        routes=routed(
+            [
+                # The busiest come first: a path is matched against one after the other.
+                *openai_routes(settings, clients, guard, openai),
+                *anthropic_routes(settings, clients, guard, anthropic),
+                *velesio_routes(settings, clients, guard, velesio, _root_forms(settings, clients)),
+                *gel_routes(settings, clients, guard, gel),
+                *webui_routes(settings, clients, guard, velesio),
+                *botserver_routes(
+                    settings,
+                    clients,
+                    guard,
+                    botserver,
+                    chat=ChatCompletions(
+                        settings, Generations(settings, clients), Prefix(models.chat, pings=False)
+                    ),
+                    embeddings=Embeddings(settings, clients, models.embedding),
                 ),
-                embeddings=Embeddings(settings, clients, models.embedding),
-            ),
-            *ollama_routes(settings, clients, guard, ollama),
-            Route("/health", Health(settings, clients.health), methods=["GET", "POST"]),
-            Route("/openapi.json", guard.protect(OpenApi(description()), openai), methods=["GET"]),
-        ],
+                *ollama_routes(settings, clients, guard, ollama),
+                *open_inference_routes(settings, clients, guard, open_inference, health),
+                Route("/health", health, methods=["GET", "POST"]),
+                Route(
+                    "/openapi.json", guard.protect(OpenApi(description), openai), methods=["GET"]
+                ),
+            ]
+        ),
         redirect_slashes=False,
         lifespan=lifespan,
     )
     # The last dialect answers for paths that are nobody's.
-    dialects = [gel, velesio, botserver, anthropic, ollama, openai]
+    dialects = [gel, velesio, botserver, anthropic, ollama, open_inference, openai]
     edge = Edge(router, dialects, Cors(settings.api))
     owners = BatchOwners(guard.authenticator)
     batches = BatchWorker(settings, clients, owners, edge, openai.envelope, ENDPOINTS)

@@ -1,7 +1,9 @@
-"""As whom requests of batches run: as the owner of the batch, while its key is good."""
+"""As whom requests of batches run: as the owner of the batch, while its key is good; owners without
+a key, as what they were when they made it."""
 
 from gateway.auth import Authenticator
-from policy.principals import ANONYMOUS
+from policy.principals import ANONYMOUS, Principal
+from policy.standing import standing_of
 
 
 class OwnerGoneError(Exception):
@@ -23,19 +25,19 @@ class BatchOwners:
         """Whether it can stand in for anybody: that takes the service token."""
         return self._authenticator.sessions.available
 
-    def may_own(self, owner: str) -> bool:
+    def may_own(self, owner: Principal) -> bool:
         """Tells whether requests can be run as somebody."""
         try:
-            self.authorization(owner)
+            self.authorization(owner.id, standing_of(owner))
         except OwnerGoneError:
             return False
         except OwnerUnknownError:
             return True  # till they run, it will be
         return True
 
-    def authorization(self, owner: str) -> str | None:
+    def authorization(self, owner: str, standing: str = "") -> str | None:
         """Returns the `authorization` of requests that run as somebody; None for callers without
-        a key, where none is needed.
+        a key, where none is needed. `standing` is what was kept of who has no key.
 
         Raises:
             OwnerGoneError: there is no good key of that ID.
@@ -44,6 +46,8 @@ class BatchOwners:
         authenticator = self._authenticator
         if owner == ANONYMOUS.id and not authenticator.required:
             return None
+        if standing:
+            return f"Bearer {authenticator.sessions.mint_standing(standing)}"
         for token in authenticator.tokens.of_id(owner):
             session = authenticator.sessions.mint(owner, token.sha256)
             if authenticator.identify(session) is not None:

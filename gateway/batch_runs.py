@@ -34,7 +34,7 @@ _PATIENCE_S = 3600.0
 turn away is tried for as long as the batch lasts."""
 _OWNER_GONE = (
     "owner_key_invalid",
-    "The key that made this batch is revoked or has expired, so its requests can't run any more.",
+    "The key or sign-in that made this batch is not good any more, so its requests can't run.",
 )
 
 
@@ -152,7 +152,7 @@ class BatchRun:
         runner, lease = self._runner, self._lease
         headers = {"x-request-id": request_id}
         try:
-            authorization = runner.owners.authorization(lease.owner)
+            authorization = runner.owners.authorization(lease.owner, lease.owner_standing)
         except OwnerUnknownError:
             return refusal(unavailable(), headers, runner.refuse)
         try:

@@ -1,10 +1,10 @@
 """Channels to the services: options, deadlines, retries and errors, set once."""
 
 import asyncio
-import json
 from collections.abc import Awaitable
+from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -22,61 +22,12 @@ from gateway.errors import ClientGoneError, ProblemError, from_rpc_error, in_tim
 from gateway.rate_limits import tokens_told
 from gateway.settings import Settings, TlsSettings
 from gateway.steps import StepClient
+from policy.cancelling import heed_cancellation
+from policy.pem_files import PemFiles, Pems
+from policy.renewal import RenewedChannel
 
 _MAX_MESSAGE_BYTES = 65 * 1024 * 1024
 _CATALOGUE_S = 10.0
-
-_READS = {
-    "penstock.model.v1.ModelService": ("ListModels", "GetModel", "GetModelConfig", "GetStatus"),
-    "penstock.inference.v1.ResponseService": (
-        "GetResponse",
-        "ListInputItems",
-        "GetConversation",
-        "BatchGetItems",
-    ),
-    "penstock.image.v1.ImageService": (
-        "GetProgress",
-        "ListSamplers",
-        "ListSchedulers",
-        "ListCheckpoints",
-        "GetOptions",
-    ),
-    "penstock.retrieval.v1.RetrievalService": (
-        "GetCollection",
-        "ListCollections",
-        "GetDocument",
-        "ListDocuments",
-        "GetPrompt",
-        "ListPrompts",
-    ),
-    "penstock.training.v1.TrainingService": (
-        *("GetFile", "ListFiles"),
-        *("GetJob", "ListJobs", "ListEvents", "ListCheckpoints"),
-    ),
-    "penstock.training.v1.BatchService": ("GetBatch", "ListBatches"),
-}
-"""Reads alone are tried again: nothing is computed or changed twice behind the caller's back."""
-
-_RETRIES = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [
-                    {"service": service, "method": method}
-                    for service, methods in _READS.items()
-                    for method in methods
-                ],
-                "retryPolicy": {
-                    "maxAttempts": 3,
-                    "initialBackoff": "0.05s",
-                    "maxBackoff": "0.5s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ]
-    }
-)
 
 _OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
@@ -92,7 +43,11 @@ _OPTIONS: list[tuple[str, str | int]] = [
     # How long one attempt may take: a busy machine needs more than a moment to shake hands.
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.service_config", _RETRIES),
+    # Reads alone are tried again: nothing is computed or changed twice behind the caller's back.
+    (
+        "grpc.service_config",
+        resources.files("penstock").joinpath("service_config.json").read_text(),
+    ),
 ]
 
 Request = TypeVar("Request", contravariant=True)
@@ -135,9 +90,8 @@ class Clients:
     """The stubs of all services, and the step stream to the inference service."""
 
     def __init__(self, settings: Settings) -> None:
-        credentials = _credentials(settings.tls)
         self._channels = {
-            name: _channel(settings.addresses[name], credentials) for name in settings.addresses
+            name: _channel(address, settings.tls) for name, address in settings.addresses.items()
         }
         own: dict[str, str] = {}
         if settings.service_token:
@@ -199,6 +153,7 @@ async def ask(
         context.note_tokens(tokens_told(await call.trailing_metadata()))
         return answer
     except grpc.aio.AioRpcError as error:
+        heed_cancellation()
         context.note_tokens(tokens_told(error.trailing_metadata()))
         raise ProblemError(in_time(from_rpc_error(error), timeout_s)) from None
     except asyncio.CancelledError:
@@ -223,19 +178,21 @@ def _health(channel: grpc.aio.Channel) -> HealthCheck:
     )
 
 
-def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
-    if credentials is None:
-        return grpc.aio.insecure_channel(address, options=_OPTIONS)
-    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
-
-
-def _credentials(tls: TlsSettings) -> grpc.ChannelCredentials | None:
-    """Services show certificates of one authority; without one, they show this very file."""
+def _channel(address: str, tls: TlsSettings) -> grpc.aio.Channel:
     if not tls.certificate:
-        return None
-    certificate = Path(tls.certificate).read_bytes()
+        return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+    def opened(pems: Pems) -> grpc.aio.Channel:
+        own = pems.certificate if pems.key is not None else None
+        credentials = grpc.ssl_channel_credentials(pems.ca, pems.key, own)
+        return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+
+    # It does what a channel does.
+    return cast("grpc.aio.Channel", RenewedChannel(opened, _files(tls)))
+
+
+def _files(tls: TlsSettings) -> PemFiles:
+    """Services show certificates of one authority; without one, they show this very file."""
     if not tls.client_ca:
-        return grpc.ssl_channel_credentials(certificate)
-    return grpc.ssl_channel_credentials(
-        Path(tls.client_ca).read_bytes(), Path(tls.key).read_bytes(), certificate
-    )
+        return PemFiles(ca=Path(tls.certificate))
+    return PemFiles(certificate=Path(tls.certificate), key=Path(tls.key), ca=Path(tls.client_ca))

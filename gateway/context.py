@@ -4,6 +4,7 @@ import os
 import string
 import time
 from collections.abc import Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from starlette.types import Scope
@@ -13,11 +14,14 @@ from policy.limits_requests import Admission
 from policy.principals import ANONYMOUS, Principal
 from policy.vouchers import KEY as COUNTED_KEY
 from policy.vouchers import Vouchers
+from telemetry import tracing
+from telemetry.tracing import UNRECORDED, Span, Trace
 
 BACKGROUND = "penstock.background"
 """Key of the scopes of requests that the edge makes to itself, and that nobody waits for."""
 
 _KEY = "penstock.context"
+_current: "ContextVar[RequestContext]" = ContextVar("penstock_request")
 _BASE62 = (string.digits + string.ascii_uppercase + string.ascii_lowercase).encode("ascii")
 _LETTERS = bytes(_BASE62[byte % 62] for byte in range(256))
 _LONGEST_ID = 128
@@ -47,6 +51,18 @@ class RequestContext:
     """What the caller may still use of its tokens a minute, once a service told."""
     time_limit_s: float | None = None
     """How long the caller wants to wait."""
+    trace: Trace = field(default_factory=lambda: tracing.continue_trace(None))
+    """Its place in a trace, which goes on in services."""
+    span: Span = UNRECORDED
+    """What is recorded of it."""
+    envelope: str = ""
+    """Name of the dialect that errors are told in."""
+    route: str = ""
+    """The route that it took, as a template."""
+    status: int = 0
+    """Of its answer, once that begins."""
+    failure: str = ""
+    """Why it failed: a reason of `gateway.errors`, or that its client left."""
     response_headers: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
     """Headers that the answer shall have, whatever it is."""
 
@@ -60,11 +76,7 @@ class RequestContext:
         voucher = self.vouchers and self.vouchers.make(self.request_id, self.principal.id)
         if voucher:
             metadata[COUNTED_KEY] = voucher
-        for key in ("traceparent", "tracestate"):
-            value = self.headers.get(key)
-            if value is not None and printable(value):
-                metadata[key] = value
-        return metadata
+        return metadata | tracing.headers(self.trace)
 
     def within(self, most_s: float) -> float:
         """Time that is left for a call that may take so long at most."""
@@ -94,10 +106,18 @@ def open_context(scope: Scope) -> RequestContext:
         headers.setdefault(key.decode("latin-1"), value.decode("latin-1"))
     given = headers.get("x-request-id", "")
     request_id = given if 0 < len(given) <= _LONGEST_ID and printable(given) else new_id("req_")
-    context = RequestContext(request_id, time.perf_counter(), headers)
+    about = {"http.request.method": scope.get("method", ""), "penstock.request_id": request_id}
+    trace, span = tracing.begin("request", headers, about)
+    context = RequestContext(request_id, time.perf_counter(), headers, trace=trace, span=span)
     context.background = scope.get(BACKGROUND) is True
     scope[_KEY] = context
+    _current.set(context)
     return context
+
+
+def current() -> RequestContext | None:
+    """The context of the request that this task answers, if any."""
+    return _current.get(None)
 
 
 def inner_context(authorization: str) -> RequestContext:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Sequence
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway import telemetry
 from gateway.answers import send_body
 from gateway.context import RequestContext, open_context
 from gateway.cors import Cors
@@ -32,7 +33,17 @@ class Edge:
             return
         scope["app"] = self  # makes Starlette raise its 404 and 405 instead of answering them
         context = open_context(scope)
+        telemetry.begun(context)
+        try:
+            await self._answer(context, scope, receive, send)
+        finally:
+            telemetry.ended(context, scope["method"])
+
+    async def _answer(
+        self, context: RequestContext, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         dialect = self._dialect_of(scope["path"])
+        context.envelope = dialect.name
         owned = dialect.owns(scope["path"])
         origin = context.headers.get("origin")
         started = False
@@ -41,6 +52,7 @@ class Edge:
             nonlocal started
             if not started and message["type"] == "http.response.start":
                 started = True
+                telemetry.answering(context, scope["method"], message["status"])
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-request-id", context.request_id.encode("ascii")),
@@ -62,6 +74,7 @@ class Edge:
             await self._app(scope, receive, sending)
             return
         except ClientGoneError:
+            context.failure = telemetry.CLIENT_GONE
             return
         except asyncio.CancelledError:
             if not started:
@@ -76,6 +89,7 @@ class Edge:
             problem = INTERNAL
         finally:
             context.end()
+        context.failure = problem.reason
         if started:
             # Too late for a status: the server closes the connection, and clients see an error.
             raise RuntimeError(f"request {context.request_id} failed after its answer had begun")

@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document of what is served, made from the schemas."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ import msgspec
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from gateway import openapi_headers
 from gateway.answers import send_json
 from gateway.health import platform_version
 
@@ -63,6 +65,8 @@ class HealthBody(msgspec.Struct):
     timestamp: str
     version: str
     services: HealthServices
+    ready: bool
+    """Whether it can tell keys. At its start it waits for that, some seconds at most."""
 
 
 HEALTH = (
@@ -72,7 +76,13 @@ HEALTH = (
 """Operations that belong to no dialect."""
 
 
-def document(operations: Sequence[Operation], error: type[msgspec.Struct]) -> dict[str, Any]:
+HeadersOf = Callable[[str], Mapping[str, Any]]
+"""Tells which headers the answers on a path have beside those of all."""
+
+
+def document(
+    operations: Sequence[Operation], error: type[msgspec.Struct], headers_of: HeadersOf
+) -> dict[str, Any]:
     """Makes the document; `error` is the schema of errors."""
     kinds: list[Any] = [error]
     for operation in operations:
@@ -85,7 +95,7 @@ def document(operations: Sequence[Operation], error: type[msgspec.Struct]) -> di
     schemas = dict(zip(unique, found, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        described = _operation(operation, error, schemas)
+        described = _operation(operation, error, schemas, headers_of(operation.path))
         paths.setdefault(operation.path, {})[operation.method] = described
     return {
         "openapi": "3.1.0",
@@ -99,6 +109,7 @@ def document(operations: Sequence[Operation], error: type[msgspec.Struct]) -> di
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {
+            **openapi_headers.components(),
             "schemas": components,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -109,8 +120,13 @@ def document(operations: Sequence[Operation], error: type[msgspec.Struct]) -> di
 
 
 def _operation(
-    operation: Operation, error: type[msgspec.Struct], schemas: Mapping[Any, dict[str, Any]]
+    operation: Operation,
+    error: type[msgspec.Struct],
+    schemas: Mapping[Any, dict[str, Any]],
+    headers: Mapping[str, Any],
 ) -> dict[str, Any]:
+    well = {"headers": openapi_headers.headers(headers, failed=False)}
+    failed = {"headers": openapi_headers.headers(headers, failed=True)}
     kind = "application/octet-stream" if operation.answer is bytes else "application/json"
     content: dict[str, Any] = {kind: {"schema": _one_of(operation.answer, schemas)}}
     if operation.streams:
@@ -122,7 +138,7 @@ def _operation(
         "summary": operation.summary,
         "responses": {
             **{
-                str(status): {"description": "The answer.", "content": content}
+                str(status): {"description": "The answer.", "content": content} | well
                 for status in operation.statuses
             },
             **{
@@ -130,9 +146,10 @@ def _operation(
                     "description": "What went wrong.",
                     "content": wrong | {"text/plain": {"schema": {"type": "string"}}},
                 }
+                | failed
                 for status in operation.plain_errors
             },
-            "default": {"description": "What went wrong.", "content": wrong},
+            "default": {"description": "What went wrong.", "content": wrong} | failed,
         },
     }
     bodies = {"application/json": operation.body, "multipart/form-data": operation.form}
@@ -143,9 +160,11 @@ def _operation(
     }
     if taken:
         described["requestBody"] = {"required": True, "content": taken}
-    parameters = [*_path_parameters(operation.path), *_query_parameters(operation.query)]
-    if parameters:
-        described["parameters"] = parameters
+    described["parameters"] = [
+        *_path_parameters(operation.path),
+        *_query_parameters(operation.query),
+        *openapi_headers.parameters(is_open=operation.open),
+    ]
     if operation.open:
         described["security"] = []
     if operation.basic:
@@ -198,9 +217,13 @@ def _has_object(schema: Mapping[str, Any]) -> bool:
 class OpenApi:
     """`GET /openapi.json`."""
 
-    def __init__(self, content: Mapping[str, Any]) -> None:
-        self._body = orjson.dumps(content)
+    def __init__(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        """Takes what makes the document: few ask for it, and the edge starts sooner without it."""
+        self._make = make
+        self._body = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers with the document."""
+        if not self._body:
+            self._body = await asyncio.to_thread(lambda: orjson.dumps(self._make()))
         await send_json(send, self._body)

@@ -14,6 +14,7 @@ from policy.limits_port import (
 )
 from policy.principals import Limits
 from policy.vouchers import Vouchers
+from telemetry.limits import UNCHECKED, refused
 
 __all__ = ["Allowance", "RequestLimits", "tokens_told"]
 
@@ -52,11 +53,13 @@ class RequestLimits:
         try:
             context.admission = await self._limiting.requests.admit(context.principal)
         except LimitReachedError as error:
+            refused(error.kind.value)
             problem = Problem(
                 "RATE_LIMITED", error.message, retry_after_s=error.wait_s, metadata=error.facts
             )
             raise RefusedError(problem, error.allowance) from None
         except LimitsUnavailableError as error:
+            refused(UNCHECKED)
             problem = Problem("UNAVAILABLE", error.message, retry_after_s=error.retry_after_s)
             raise RefusedError(problem, None) from None
         return context.admission.allowance

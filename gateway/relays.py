@@ -6,7 +6,6 @@ answered with a status of its own.
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -16,6 +15,7 @@ from gateway.bodies import disconnected
 from gateway.errors import ClientGoneError, Problem, ProblemError, from_rpc_error, unavailable
 from gateway.sse import PING
 from gateway.streams import send_now, stopping
+from gateway.telemetry import stream_failed
 
 Event_co = TypeVar("Event_co", covariant=True)
 Event_contra = TypeVar("Event_contra", contravariant=True)
@@ -70,8 +70,8 @@ class EventReader:
         self._call.cancel()
         if self._next is not None:
             self._next.cancel()
-            with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
-                await self._next
+            # Not suppressed: that would also swallow the cancellation of who waits here.
+            await asyncio.gather(self._next, return_exceptions=True)
 
     async def read(self, timeout_s: float | None = None) -> Any:
         """Returns the next event; None at the end.
@@ -151,6 +151,7 @@ async def _next_frames(
         except TimeoutError:
             return (PING,)
         except ProblemError as error:
+            stream_failed(error.problem.reason)
             return (renderer.fail(error.problem),)
         if event is None:
             return (renderer.fail(unavailable(CUT_SHORT)),)

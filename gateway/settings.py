@@ -5,18 +5,27 @@ that the edge uses and refuses unknown keys in them; the services check theirs.
 """
 
 import dataclasses
-import difflib
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from gateway import settings_limits
+from gateway import settings_limits, settings_telemetry
 from gateway.settings_auth import AuthSettings, JwtSettings
 from gateway.settings_limits import LimitSettings, RedisSettings
-from gateway.settings_values import SettingsError, coerce, from_kubernetes, split_address
+from gateway.settings_telemetry import LogSettings, TelemetrySettings
+from gateway.settings_values import (
+    SettingsError,
+    check_known,
+    coerce,
+    from_kubernetes,
+    section_table,
+    section_tables,
+    split_address,
+    with_secrets,
+)
 
 _T = TypeVar("_T")
 
@@ -31,13 +40,16 @@ SERVICE_PORTS = {
 """Services and the ports that they have by default."""
 
 SECTIONS = (
-    *("api", "auth", "services", "tls", "log", "limits", "redis"),
-    *("database", "blobs", "training", "usage"),
+    *("api", "auth", "services", "tls", "log", "limits", "redis", "telemetry"),
+    *("database", "blobs", "training", "triton", "usage"),
 )
 _NESTED = ("PENSTOCK_AUTH_JWT_", "PENSTOCK_AUTH_MTLS")
 _FILES = frozenset({"token_file", "jwks_file", "certificate", "key", "client_ca"})
 _OTHERS = frozenset({"PENSTOCK_API_KEY", "PENSTOCK_API_MODELS"})
 """Variables that look like the edge's and belong to clients and to the catalogue."""
+
+_TARGET_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "xds:")
+"""What gRPC itself resolves; anything else is host:port."""
 
 MODEL_KEYS = ("path", "type", "context_length", "default_temperature", "dimensions", "aliases")
 
@@ -50,6 +62,8 @@ class ApiSettings:
     """False refuses to start."""
     address: str = "127.0.0.1:8080"
     """Where it listens, as host:port. Port 0 takes a free one."""
+    metrics_address: str = ""
+    """Where its metrics are. Empty: on loopback, at the port + 1000. `off`: nowhere."""
     api_key: str = ""
     """One more token, with the role `user`."""
     require_auth: bool = True
@@ -80,16 +94,8 @@ class TlsSettings:
     """PEM file of its key."""
     client_ca: str = ""
     """PEM file of the authority that signs every process; set means mutual TLS."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    """`[log]`: what is written to stderr."""
-
-    level: str = "info"
-    """debug, info, warning or error."""
-    format: str = "console"
-    """console or json."""
+    peers: tuple[str, ...] = ()
+    """Who may call services: they look themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,7 @@ class Settings:
     auth: AuthSettings = field(default_factory=AuthSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
     data_dir: Path = Path(".penstock")
@@ -153,24 +160,29 @@ def load(
     Raises:
         SettingsError: a key is unknown or a value is wrong; the message says what to do.
     """
-    env = os.environ if environ is None else environ
+    env = with_secrets(os.environ if environ is None else environ)
     document, base = _read(config, env)
-    _known(document, SECTIONS, "section")
-    api = dict(_table(document, "api"))
+    check_known(document, SECTIONS, "section")
+    api = dict(section_table(document, "api"))
     models = api.pop("models", {})
-    for model_id, model in _tables(models, "api.models").items():
-        _known(model, MODEL_KEYS, f"key in [api.models.{model_id}]")
-    services = _table(document, "services")
-    _known(services, (*SERVICE_PORTS, "data_dir"), "key in [services]")
+    for model_id, model in section_tables(models, "api.models").items():
+        check_known(model, MODEL_KEYS, f"key in [api.models.{model_id}]")
+    services = section_table(document, "services")
+    check_known(services, (*SERVICE_PORTS, "data_dir"), "key in [services]")
 
     given_dir = services.get("data_dir", "")
+    table = section_table(document, "telemetry")
+    telemetry = settings_telemetry.completed(
+        _section(TelemetrySettings, "telemetry", table, env, base), env
+    )
     settings = Settings(
         api=_section(ApiSettings, "api", api, env, base),
         auth=_auth(document, env, base),
-        tls=_section(TlsSettings, "tls", _table(document, "tls"), env, base),
-        log=_section(LogSettings, "log", _table(document, "log"), env, base),
-        limits=_section(LimitSettings, "limits", _table(document, "limits"), env, base),
-        redis=_section(RedisSettings, "redis", _table(document, "redis"), env, base),
+        tls=_section(TlsSettings, "tls", section_table(document, "tls"), env, base),
+        log=_section(LogSettings, "log", section_table(document, "log"), env, base),
+        telemetry=telemetry,
+        limits=_section(LimitSettings, "limits", section_table(document, "limits"), env, base),
+        redis=_section(RedisSettings, "redis", section_table(document, "redis"), env, base),
         data_dir=data_dir or _data_dir(env, given_dir, base),
         api_tokens=tuple(t.strip() for t in env.get("API_TOKENS", "").split(",") if t.strip()),
         service_token=env.get("PENSTOCK_SERVICE_TOKEN", ""),
@@ -211,33 +223,11 @@ def _data_dir(env: Mapping[str, str], given: object, base: Path) -> Path:
     return base / Path(str(given)).expanduser() if given else Path(".penstock")
 
 
-def _table(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = document.get(name, {})
-    if not isinstance(value, dict):
-        raise SettingsError(f"[{name}] must be a table")
-    return cast("dict[str, Any]", value)
-
-
-def _tables(value: object, name: str) -> dict[str, Mapping[str, Any]]:
-    if not isinstance(value, dict):
-        raise SettingsError(f"[{name}] must be a table")
-    tables = cast("dict[str, Any]", value)
-    return {key: _table(tables, key) for key in tables}
-
-
-def _known(table: Mapping[str, Any], known: Sequence[str], what: str) -> None:
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1, cutoff=0.4)
-            hint = f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"
-            raise SettingsError(f"unknown {what}: `{key}`{hint}")
-
-
 def _section(
     kind: type[_T], name: str, table: Mapping[str, Any], env: Mapping[str, str], base: Path
 ) -> _T:
     fields = {f.name: f for f in dataclasses.fields(cast("Any", kind))}
-    _known(table, tuple(fields), f"key in [{name}]")
+    check_known(table, tuple(fields), f"key in [{name}]")
     values: dict[str, Any] = dict(table)
     for key in fields.keys() & _FILES & values.keys():
         if values[key]:
@@ -249,14 +239,14 @@ def _section(
         for key in env
         if key.startswith(prefix) and key not in _OTHERS and not from_kubernetes(key, env)
     }
-    _known(given, tuple(named), "environment variable")
+    check_known(given, tuple(named), "environment variable")
     values |= {named[key]: value for key, value in given.items()}
     return kind(**{k: coerce(v, fields[k].type, f"{name}.{k}") for k, v in values.items()})
 
 
 def _auth(document: Mapping[str, Any], env: Mapping[str, str], base: Path) -> AuthSettings:
-    table = _table(document, "auth")
-    jwt = _section(JwtSettings, "auth.jwt", _table(table, "jwt"), env, base)
+    table = section_table(document, "auth")
+    jwt = _section(JwtSettings, "auth.jwt", section_table(table, "jwt"), env, base)
     auth = {name: table[name] for name in table if name not in ("jwt", "mtls")}
     own = {name: env[name] for name in env if not name.startswith(_NESTED)}
     return dataclasses.replace(_section(AuthSettings, "auth", auth, own, base), jwt=jwt)
@@ -268,13 +258,14 @@ def _addresses(
     addresses: dict[str, str] = {}
     explicit: set[str] = set()
     for name, port in SERVICE_PORTS.items():
-        table = _table(services, name)
+        table = section_table(services, name)
         given = ""
         for key in ("target", "address"):  # where others reach it, else where it listens
             variable = f"PENSTOCK_SERVICES_{name.upper()}_{key.upper()}"
             given = given or env.get(variable, "") or str(table.get(key, ""))
         if given:
-            split_address(given, f"services.{name}.address")
+            if not given.startswith(_TARGET_SCHEMES):
+                split_address(given, f"services.{name}.address")
             explicit.add(name)
         addresses[name] = given or f"127.0.0.1:{port}"
     return addresses, frozenset(explicit)
@@ -289,11 +280,6 @@ def _check(settings: Settings) -> None:
         if getattr(settings.api, key) < 1:
             raise SettingsError(f"api.{key} must be at least 1")
     settings_limits.check(settings.limits, settings.redis)
-    if settings.log.level not in ("debug", "info", "warning", "error"):
-        raise SettingsError(
-            f"log.level must be debug, info, warning or error, not {settings.log.level}"
-        )
-    if settings.log.format not in ("console", "json"):
-        raise SettingsError(f"log.format must be console or json, not {settings.log.format}")
+    settings_telemetry.check(settings.log)
     if bool(settings.tls.certificate) != bool(settings.tls.key):
         raise SettingsError("tls.certificate and tls.key go together")

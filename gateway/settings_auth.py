@@ -24,7 +24,7 @@ class JwtSettings:
     jwks_file: str = ""
     """The provider's keys in a file."""
     jwks_url: str = ""
-    """Where the provider tells its keys, in place of a file."""
+    """Where the provider tells its keys, in place of a file. Neither: the issuer is asked."""
     algorithms: tuple[str, ...] = ALGORITHMS
     """Signatures that are taken."""
     leeway_s: float = 30.0
@@ -37,6 +37,10 @@ class JwtSettings:
     """Roles by values of that claim, each as `value=role`."""
     tenants_claim: str = ""
     """Claim that lists a user's tenants."""
+    limits_claim: str = ""
+    """Claim that chooses a user's limits. Empty: that of roles."""
+    limits: tuple[str, ...] = ()
+    """Limits by values of that claim, each as `value limit=number`."""
 
     def verifier(self) -> JwtVerifier | None:
         """Returns what tells signed-in users; None where there are none.
@@ -63,6 +67,8 @@ class JwtSettings:
                     roles_claim=self.roles_claim,
                     role_map=parse_role_map(self.role_map),
                     tenants_claim=self.tenants_claim,
+                    limits_claim=self.limits_claim,
+                    limits=self.limits,
                 )
             )
         except JwtSettingsError as error:

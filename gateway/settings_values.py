@@ -1,10 +1,13 @@
 """Values of settings: from TOML they are typed already, from the environment they are text."""
 
+import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
+_SECRETS = ("API_TOKENS", "PENSTOCK_SERVICE_TOKEN", "PENSTOCK_API_API_KEY", "PENSTOCK_REDIS_URL")
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 
@@ -34,6 +37,48 @@ def split_address(address: str, name: str) -> tuple[str, int]:
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise SettingsError(f"{name} must be host:port, not {address!r}")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)
+
+
+def with_secrets(env: Mapping[str, str]) -> Mapping[str, str]:
+    """Returns the environment with the secrets that files hold: `$PENSTOCK_REDIS_URL_FILE` names
+    the file of `$PENSTOCK_REDIS_URL`."""
+    found = dict(env)
+    for name in _SECRETS:
+        file = found.pop(f"{name}_FILE", None)
+        if file is None:
+            continue
+        if name in found:
+            raise SettingsError(f"${name} and ${name}_FILE are both set: set one")
+        try:
+            found[name] = Path(file).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"${name}_FILE: {file} can't be read: {error}") from None
+    return found
+
+
+def section_table(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Returns a section of the file."""
+    value = document.get(name, {})
+    if not isinstance(value, dict):
+        raise SettingsError(f"[{name}] must be a table")
+    return cast("dict[str, Any]", value)
+
+
+def section_tables(value: object, name: str) -> dict[str, Mapping[str, Any]]:
+    """Returns a section of the file that is a table of tables."""
+    if not isinstance(value, dict):
+        raise SettingsError(f"[{name}] must be a table")
+    found = cast("dict[str, Any]", value)
+    return {key: section_table(found, key) for key in found}
+
+
+def check_known(found: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    """Refuses keys that nobody knows, and names the nearest."""
+    for key in found:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1, cutoff=0.4)
+            hint = f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"
+            raise SettingsError(f"unknown {what}: `{key}`{hint}")
 
 
 def _boolean(value: object, name: str) -> bool:

@@ -19,6 +19,7 @@ from penstock.inference.v1 import inference_service_pb2 as inference_pb2
 
 from gateway.errors import Problem, ProblemError, unavailable
 from gateway.step_calls import CREDIT, StepCall, Update
+from policy.cancelling import heed_cancellation
 from policy.limits_port import Allowance
 
 _logger = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class StepClient:
         self._outgoing = asyncio.Event()
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.break_count = 0
+        """Times that it broke while requests were on it."""
 
     @property
     def live_count(self) -> int:
@@ -144,6 +147,8 @@ class StepClient:
             self._outbox.clear()
             self._wanted.clear()
             failed = self._fail_all(grpc.StatusCode.UNAVAILABLE)
+            self.break_count += failed > 0
+            heed_cancellation()
             settled = loop.time() - since > _SETTLED_S
             if settled or failed:
                 level = logging.WARNING if failed else logging.INFO

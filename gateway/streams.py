@@ -15,6 +15,7 @@ from gateway.errors import ClientGoneError, Problem, ProblemError, from_status, 
 from gateway.inline import Steps, resumed, steps_of
 from gateway.sse import HEADERS, PING
 from gateway.step_calls import StepCall, Update
+from gateway.telemetry import stream_failed
 
 Closing = Callable[[], Awaitable[Sequence[bytes]]]
 """Makes the last frames of a stream, of what the renderer knows when it has finished."""
@@ -157,7 +158,9 @@ class _Driver:
                 return (frame,)
         if kind == "error":
             self._ended = True
-            return (self._renderer.fail(from_status(update.error)),)
+            problem = from_status(update.error)
+            stream_failed(problem.reason)
+            return (self._renderer.fail(problem),)
         frames = self._renderer.feed(update)
         self._ended = self._renderer.finished
         return frames

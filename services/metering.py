@@ -53,6 +53,10 @@ class Used:
     images: int = 0
     queued_s: float = 0.0
     ran_s: float = 0.0
+    first_token_s: float | None = None
+    """From its place in the queue to its first token."""
+    next_token_s: float | None = None
+    """Mean time of each token after the first."""
 
 
 @dataclass(frozen=True, slots=True)

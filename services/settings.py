@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from services.settings_loader import build
+from services.settings_loader import build, process_environment
 from services.settings_sections import (
     ApiSettings,
     AuthSettings,
@@ -35,12 +35,15 @@ from services.settings_sections import (
     ServiceSettings,
     ServicesSettings,
     Settings,
+    TelemetrySettings,
     TlsSettings,
     TrainingSettings,
     UsageSettings,
 )
 from services.settings_training import DatasetSettings, TrainerSettings
+from services.settings_triton import TritonModelSettings, TritonSettings
 from services.settings_values import SettingsError
+from telemetry.endpoint import EndpointError, otlp_endpoint
 
 __all__ = [
     "ApiSettings",
@@ -62,9 +65,12 @@ __all__ = [
     "ServicesSettings",
     "Settings",
     "SettingsError",
+    "TelemetrySettings",
     "TlsSettings",
     "TrainerSettings",
     "TrainingSettings",
+    "TritonModelSettings",
+    "TritonSettings",
     "UsageSettings",
     "from_command_line",
     "load",
@@ -91,7 +97,12 @@ def load(
 
     Overrides are dotted keys, such as `services.model.address`. Raises `SettingsError`.
     """
-    return _complete(build(Settings, path, env, overrides))
+    settings = _complete(build(Settings, path, env, overrides))
+    try:
+        endpoint = otlp_endpoint(settings.telemetry.otlp_endpoint, process_environment(env))
+    except EndpointError as error:
+        raise SettingsError(str(error)) from None
+    return replace(settings, telemetry=TelemetrySettings(otlp_endpoint=endpoint))
 
 
 def from_command_line(

@@ -19,7 +19,8 @@ class JwtSettings:
     jwks_file: Path | None = None
     """The provider's keys (JSON Web Key Set) in a file, which is read again when it changes."""
     jwks_url: str = ""
-    """Where the provider tells its keys, in place of a file: https, or http on this machine."""
+    """Where the provider tells its keys, in place of a file: https, or http on this machine.
+    Neither: `<issuer>/.well-known/openid-configuration` is asked."""
     algorithms: tuple[Literal["RS256", "ES256", "EdDSA"], ...] = ("RS256", "ES256", "EdDSA")
     """Signatures that are taken."""
     leeway_s: float = key(30.0, minimum=0, maximum=600)
@@ -34,6 +35,11 @@ class JwtSettings:
     """Roles by values of that claim, each as `value=role`. Empty: values are names of roles."""
     tenants_claim: str = ""
     """Claim that lists a user's tenants. Empty: all are of `default`."""
+    limits_claim: str = ""
+    """Claim whose values choose a user's limits. Empty: `roles_claim`."""
+    limits: tuple[str, ...] = ()
+    """Limits by values of that claim, each as `value tokens_per_day=100000 concurrent_requests=4`,
+    with the names of `[auth.mtls]`. Of several that fit, the most generous hold."""
 
 
 @dataclass(frozen=True, kw_only=True)

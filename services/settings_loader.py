@@ -65,6 +65,11 @@ class Leaf(NamedTuple):
         return self.field.metadata.get("env") or PREFIX + "_".join(self.path).upper()
 
     @property
+    def secret(self) -> bool:
+        """Whether its value is not for everybody's eyes. A file can hold it: `$VARIABLE_FILE`."""
+        return not self.field.repr
+
+    @property
     def shown(self) -> str:
         """The key as the file shows it."""
         return f"[{'.'.join(self.path[:-1])}] {self.path[-1]}"
@@ -79,6 +84,11 @@ def leaves(cls: type[Any], path: tuple[str, ...] = ()) -> Iterator[Leaf]:
             yield from leaves(cast("type[Any]", hint), (*path, item.name))
         else:
             yield Leaf((*path, item.name), hint, item)
+
+
+def process_environment(env: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Returns the environment that is given, else the process's own."""
+    return os.environ if env is None else env
 
 
 def build(
@@ -164,11 +174,18 @@ def _from_environment(
     env: Mapping[str, str], known: Mapping[tuple[str, ...], Leaf]
 ) -> dict[tuple[str, ...], object]:
     by_variable = {leaf.variable: leaf for leaf in known.values()}
+    of_files = {f"{name}_FILE": leaf for name, leaf in by_variable.items() if leaf.secret}
     values: dict[tuple[str, ...], object] = {}
     for variable, text in env.items():
         leaf = by_variable.get(variable)
         if leaf is not None:
             values[leaf.path] = _value(leaf, text, f"${variable}", Path(), text=True)
+        elif variable in of_files:
+            leaf = of_files[variable]
+            if leaf.variable in env:
+                raise SettingsError(f"${leaf.variable} and ${variable} are both set: set one")
+            secret = _secret(Path(text), variable)
+            values[leaf.path] = _value(leaf, secret, f"${variable}", Path(), text=True)
         elif (
             variable.startswith(PREFIX)
             and variable not in _NO_SETTINGS
@@ -178,6 +195,14 @@ def _from_environment(
                 f"unknown environment variable ${variable}{_nearest(variable, by_variable)}"
             )
     return values
+
+
+def _secret(file: Path, variable: str) -> str:
+    """Reads a secret from the file that a variable names."""
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"${variable}: {file} can't be read: {error}") from None
 
 
 def _from_kubernetes(variable: str, env: Mapping[str, str]) -> bool:

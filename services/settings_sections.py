@@ -20,6 +20,7 @@ from services.settings_services import (
     TrainingSettings,
 )
 from services.settings_training import TrainerSettings
+from services.settings_triton import TritonSettings
 
 _DATA_DIR = Path(".penstock")
 
@@ -64,6 +65,9 @@ class ApiSettings:
     max_upload_bytes: int = key(512 * 1024 * 1024, minimum=1)
     """Largest file that the edge takes for `/v1/files`. It waits in TMPDIR until all of it is
     here. The training service has a limit of its own."""
+    metrics_address: str = ""
+    """Where Prometheus finds its metrics, as host:port; `off`: nowhere. Default: this machine
+    alone, at the port of its address + 1000."""
     batch_concurrency: int = key(8, minimum=0)
     """Requests of batches that this edge runs at the same time. 0: it leaves batches to others."""
     cors_enabled: bool = True
@@ -119,6 +123,9 @@ class TlsSettings:
     """Its private key."""
     client_ca: Path | None = None
     """Authority that signs every process; with it, callers need a certificate (mutual TLS)."""
+    peers: tuple[str, ...] = ()
+    """SPIFFE IDs that callers' certificates must have, such as `spiffe://penstock/*`. Empty: any
+    that the authority signed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +136,15 @@ class LogSettings:
     """Least level written."""
     format: Literal["console", "json"] = "console"
     """For people, or one JSON object a line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TelemetrySettings:
+    """`[telemetry]`: where traces go."""
+
+    otlp_endpoint: str = ""
+    """An OpenTelemetry collector's address for gRPC: `http://host:4317`, or https. Default: what
+    `OTEL_EXPORTER_OTLP_ENDPOINT` says; without either, nothing is traced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +225,8 @@ class Settings:
     """`[tls]`."""
     log: LogSettings = field(default_factory=LogSettings)
     """`[log]`."""
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    """`[telemetry]`."""
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     """`[database]`."""
     blobs: BlobSettings = field(default_factory=BlobSettings)
@@ -221,3 +239,5 @@ class Settings:
     """`[limits]`."""
     redis: RedisSettings = field(default_factory=RedisSettings)
     """`[redis]`."""
+    triton: TritonSettings = field(default_factory=TritonSettings)
+    """`[triton]`."""

@@ -15,7 +15,8 @@ class ServiceSettings:
     address: str
     """Where it listens, as host:port. Port 0 takes a free one."""
     target: str = ""
-    """Where others reach it. Default: its address."""
+    """Where others reach it: host:port, or a name that gRPC resolves, such as
+    `dns:///penstock-model:50051` or `xds:///penstock-model`. Default: its address."""
     database_url: str = key("", secret=True)
     """Its own database. Default: `[database] url`, else a SQLite file in the data directory."""
     grace_s: float = key(30.0, minimum=0.0)
@@ -24,6 +25,9 @@ class ServiceSettings:
     """Time between telling load balancers of the stop and refusing calls."""
     reflection: bool = True
     """Whether tools may ask it for its protos."""
+    metrics_address: str = ""
+    """Where Prometheus finds its metrics, as host:port; `off`: nowhere. Default: this machine
+    alone, at the port of its address + 1000."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +43,11 @@ class CatalogueSettings(ServiceSettings):
 class InferenceSettings(ServiceSettings):
     """`[services.inference]`."""
 
-    engine: Literal["torch", "openvino", "echo"] = "torch"
+    engine: Literal["torch", "openvino", "triton", "echo"] = "torch"
     """What performs inference. `openvino` is for processors: it converts a model when that is first
-    deployed, and keeps the result in the data directory; needs the extra of that name. `echo`
-    answers with the prompt, for trials without a model."""
+    deployed, and keeps the result in the data directory; needs the extra of that name. `triton`
+    calls the servers of `[triton]`; needs the extra of that name. `echo` answers with the prompt,
+    for trials without a model."""
     max_batch_size: int = key(16, minimum=1)
     """Most sequences that run together."""
     queue_limit: int = key(128, minimum=0)
@@ -110,8 +115,9 @@ class RetrievalSettings(ServiceSettings):
 class EmbeddingSettings(ServiceSettings):
     """`[services.embedding]`."""
 
-    engine: Literal["torch", "echo"] = "torch"
-    """What makes vectors. `echo` adds up hashed words, for trials without a model."""
+    engine: Literal["torch", "triton", "echo"] = "torch"
+    """What makes vectors. `triton`: a model on Triton (`[triton]`). `echo` adds up hashed words,
+    for trials without a model."""
     queue_limit: int = key(256, minimum=1)
     """Most calls that wait for a model or run. Beyond that they are turned away at once."""
     queue_tokens: int = key(1_000_000, minimum=1)
@@ -136,8 +142,9 @@ class EmbeddingSettings(ServiceSettings):
 class ImageSettings(ServiceSettings):
     """`[services.image]`."""
 
-    engine: Literal["diffusers", "echo"] = "diffusers"
-    """What draws. `echo` draws coloured patches, for trials without a model."""
+    engine: Literal["diffusers", "triton", "echo"] = "diffusers"
+    """What draws. `triton`: a model on Triton (`[triton]`). `echo` draws coloured patches, for
+    trials without a model."""
     queue_limit: int = key(64, minimum=1)
     """Most jobs that wait for a model or run. Beyond that they are turned away at once."""
     queue_bytes: int = key(1024 * 1024 * 1024, minimum=1)

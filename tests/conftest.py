@@ -2,17 +2,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.triton_server import TritonServer
 
 # Two cores run the tests: more threads than that only fight. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Nobody here speaks TLS to the world: to read the certificates of its authorities would take every
+# HTTP client, ours and those that we start, longer than most of its requests.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = os.path.dirname(__file__)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrites the golden files")
+
+
+@pytest.fixture(scope="session")
+def triton() -> Iterator[TritonServer]:
+    """A Triton without models; tests put them into its repository and load them."""
+    from tests.triton_server import running_triton
+
+    with running_triton() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from benchmarks.edge.envoy import envoy_binary, start_envoy
 from benchmarks.edge.requests import KEY, NATIVE, OPENAI
 from benchmarks.processes import Child
 
-_SERVICES = ("model", "inference", "embedding", "image", "training", "retrieval")
+SERVICES = ("model", "inference", "embedding", "image", "training", "retrieval")
+"""Whose addresses an edge is told."""
 
 OURS = "penstock"
 WHOLE = "whole"
@@ -84,7 +85,7 @@ async def start_all(
 
 
 async def _start_gateway(engine: str, folder: Path) -> tuple[Child, str]:
-    env = {f"PENSTOCK_SERVICES_{service.upper()}_ADDRESS": engine for service in _SERVICES}
+    env = {f"PENSTOCK_SERVICES_{service.upper()}_ADDRESS": engine for service in SERVICES}
     env |= {"API_TOKENS": KEY, "PENSTOCK_DATA_DIR": str(folder / "data")}
     child = await Child.module(OURS, "gateway", folder, "--port", "0", env=env)
     return child, child.ready["address"]

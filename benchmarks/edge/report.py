@@ -84,7 +84,7 @@ def _ratios(results: Results) -> str:
         (m.name, f"{m.ratio:.2f} ×", f"{m.target:.1f} ×", _verdict(m.reached))
         for m in marks(results)
     ]
-    return _table(("", "measured", "mark", "within 15 %"), rows)
+    return table(("", "measured", "mark", "within 15 %"), rows)
 
 
 def _gates(gates: Sequence[Gate]) -> str:
@@ -92,7 +92,7 @@ def _gates(gates: Sequence[Gate]) -> str:
         (g.name, f"{g.value:.1f} {g.unit}", f"< {g.limit:g} {g.unit}", _verdict(g.passed), g.detail)
         for g in gates
     ]
-    return _table(("", "measured", "limit", "", ""), rows)
+    return table(("", "measured", "limit", "", ""), rows)
 
 
 def _scenarios(results: Results, wanted: Sequence[Scenario]) -> list[Scenario]:
@@ -108,7 +108,7 @@ def _cpu(results: Results) -> str:
         rows.append(
             (TITLES[name], *(f"{c.edge():.1f} / {c.both():.1f}" if c else "–" for c in cells))
         )
-    return _table(("", *(s.title for s in shown)), rows)
+    return table(("", *(s.title for s in shown)), rows)
 
 
 def _saturation(results: Results) -> str:
@@ -126,7 +126,7 @@ def _saturation(results: Results) -> str:
                 )
             )
     head = ("", "tokens/s per core of edge", "tokens/s seen", "cores the edge used", "streams lost")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _firsts(results: Results) -> str:
@@ -142,10 +142,11 @@ def _firsts(results: Results) -> str:
             p50, p99 = (quantile(figures.firsts, share) * 1e3 for share in (0.5, 0.99))
             cells.append(f"{p50:.1f} / {p99:.1f} ms")
         rows.append((TITLES[name], *cells))
-    return _table(("", *(str(s.clients) for s in shown)), rows)
+    return table(("", *(str(s.clients) for s in shown)), rows)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Renders a table; empty where there is nothing in it."""
     if not rows or len(head) == 1:
         return ""
     lines = [head, *rows]

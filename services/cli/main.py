@@ -8,12 +8,14 @@ from services.cli.chat import chat
 from services.cli.collection_commands import collections
 from services.cli.docs import docs
 from services.cli.files import files
+from services.cli.health import health
 from services.cli.image import image
 from services.cli.keys import keys
 from services.cli.models import models
 from services.cli.serve import serve
 from services.cli.status import status
 from services.cli.train import train
+from services.cli.triton import triton
 from services.cli.usage import usage
 from services.cli.version import version_command
 
@@ -29,7 +31,7 @@ def main() -> None:
 
 for command in (
     *(serve, chat, ask, image, docs, collections, files, batches, train),
-    *(models, keys, usage, status, version_command),
+    *(models, triton, keys, usage, status, health, version_command),
 ):
     main.add_command(command)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import json
 from typing import Any, cast
 
 import grpc
@@ -38,7 +39,7 @@ async def until_serving(channel: aio.Channel) -> None:
 
 
 async def until_answering(address: str) -> None:
-    """Returns once the edge answers HTTP."""
+    """Returns once the edge answers HTTP, and says that it can tell keys."""
     while True:
         if await asyncio.to_thread(_answers, address):
             return
@@ -50,9 +51,9 @@ def _answers(address: str) -> bool:
     connection = http.client.HTTPConnection(where.host, where.port, timeout=CALL_TIMEOUT_S)
     try:
         connection.request("GET", "/health")
-        connection.getresponse().read()
-    except (OSError, http.client.HTTPException):
+        told: Any = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
         return False
     finally:
         connection.close()
-    return True
+    return isinstance(told, dict) and cast("dict[str, Any]", told).get("ready") is True

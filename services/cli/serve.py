@@ -20,6 +20,12 @@ from services.cli.roster import EDGE, runnable
 from services.cli.serving import Serving
 from services.cli.session import common_options, failures_as
 from services.cli.target import read_settings
+from services.settings import Settings
+
+_APART = (
+    "Limits of tokens: inference and embedding count apart, so a key may use each limit once with "
+    "either. Set [redis] url, and they count together."
+)
 
 
 @click.command()
@@ -67,6 +73,8 @@ def _serve(wish: Wish, output: Output, verbose: bool) -> int:
         key, is_new = ensure_admin_key(data_dir)
         token = settings.auth.service_token or ensure_service_token(data_dir)
         plan = make_plan(entries, settings, wish, token)
+        if counted_apart(settings):
+            output.note(_APART, "yellow")
         serving = Serving(
             plan=plan,
             settings=settings,
@@ -80,6 +88,16 @@ def _serve(wish: Wish, output: Output, verbose: bool) -> int:
         return asyncio.run(serving.run())
     finally:
         lock.release()
+
+
+def counted_apart(settings: Settings) -> bool:
+    """Tells whether tokens are limited, and each service counts them for itself."""
+    limits = (
+        settings.api.max_tokens_per_minute,
+        settings.limits.tokens_per_day,
+        settings.limits.tokens_per_month,
+    )
+    return any(limits) and not settings.redis.url
 
 
 def _lock(data_dir: Path) -> DirectoryLock:

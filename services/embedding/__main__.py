@@ -14,7 +14,8 @@ from services.embedding.preparing import Preparer, Threads
 from services.embedding.registry import Registry
 from services.embedding.requests import Truncation
 from services.embedding.reranking import Reranker
-from services.embedding.servicer import EmbeddingServicer
+from services.embedding.servicer import EmbeddingServicer, counts
+from services.errors import FailedPrecondition
 from services.rpc.metered_process import metered
 from services.rpc.process import run_service
 from services.rpc.server import Registration
@@ -29,8 +30,12 @@ async def main(settings: Settings) -> None:
     registry = Registry()
     truncation = Truncation(own.truncation)
     limits = Limits(own.queue_limit, own.queue_tokens, own.max_batch_tokens)
-    engines = {"echo": EchoLoader, "torch": lambda: _torch(own)}
     async with contextlib.AsyncExitStack() as stack:
+        engines = {
+            "echo": EchoLoader,
+            "torch": lambda: _torch(own),
+            "triton": lambda: _triton(settings, stack),
+        }
         threads = stack.enter_context(contextlib.closing(Threads()))
         metering = await stack.enter_async_context(metered(settings, "embedding"))
         meter = metering.meter
@@ -47,6 +52,7 @@ async def main(settings: Settings) -> None:
             registry=registry,
             loader=Loading(engines, own.engine, loading(limits)),
             describe=describe,
+            count=counts,
             journal=metering.journal,
             limits=metering.limits,
         )
@@ -63,6 +69,20 @@ def _torch(settings: EmbeddingSettings) -> EncoderLoader:
             device=settings.device, dtype=settings.dtype, encoder=settings.encoder, **given
         )
     )
+
+
+def _triton(settings: Settings, stack: contextlib.AsyncExitStack) -> EncoderLoader:
+    try:
+        from services.embedding.engines.triton_loader import TritonLoader
+        from services.tritonserver.endpoints import Triton
+    except ModuleNotFoundError as error:
+        raise FailedPrecondition(
+            "The triton engine is not installed: install the extra `triton`, or take another "
+            "engine ([services.embedding] engine)."
+        ) from error
+    triton = Triton(settings.triton)
+    stack.push_async_callback(triton.close)
+    return TritonLoader(triton, batch_tokens=settings.services.embedding.max_batch_tokens)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from services.embedding.turns import Turns, Work
 from services.embedding.vectors import normalized
 from services.errors import DeadlineExceeded, QueueFull, Unavailable
 from services.serving.throughput import Throughput
+from telemetry.tally import Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Status:
     request_id: str
     """Of the only call in the batch that runs; else empty."""
     completed_24h: int
+    figures: Figures
+    """What was counted of the batches."""
 
 
 @dataclass(slots=True)
@@ -167,7 +170,8 @@ class Batcher:
         running = sum(job.begun for job in self._jobs)
         only = next(iter(self._running)).request_id if len(self._running) == 1 else ""
         done = self._throughput.jobs_24h(time.monotonic())
-        return Status(running, max(self._places, len(self._jobs)) - running, only, done)
+        waiting = max(self._places, len(self._jobs)) - running
+        return Status(running, waiting, only, done, self._throughput.figures)
 
     async def close(self) -> None:
         """Fails what waits and runs, and takes nothing new."""
@@ -227,7 +231,7 @@ class Batcher:
             return
         finally:
             self._running = set()
-        self._throughput.batch_done(sum(map(_size, batch)), took_s)
+        self._throughput.batch_done(sum(map(_size, batch)), took_s, len(batch))
         for job in jobs:
             job.compute_s += took_s
             if not job.left:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from services.embedding.batching import Batcher, Limits
 from services.embedding.engine import EncoderInfo, EncoderLoader, EncoderSpec
-from services.embedding.registry import LoadedModel, ServedModel
+from services.embedding.registry import DistantModel, LoadedModel, MayBeLost, ServedModel
 from services.errors import FailedPrecondition
 from services.serving.catalogue import WantedModel
 from services.serving.loading import Progress
@@ -35,7 +35,9 @@ def loading(limits: Limits) -> Load:
         except FailedPrecondition:
             await encoder.close()
             raise
-        loaded = LoadedModel(encoder, Batcher(encoder, limits), dimensions)
+        parts = (encoder, Batcher(encoder, limits), dimensions)
+        distant = isinstance(encoder, MayBeLost)
+        loaded = DistantModel(*parts, encoder) if distant else LoadedModel(*parts)
         return ServedModel(wanted.id, wanted.kind, key.revision, loaded, wanted.settings)
 
     return load

@@ -4,15 +4,25 @@ import contextlib
 import hashlib
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from services.embedding.batching import Batcher
 from services.embedding.engine import Encoder, EncoderInfo
-from services.errors import ModelNotFound, ModelNotReady, Unavailable
+from services.errors import DomainError, ModelNotFound, ModelNotReady, Unavailable
 from services.serving import registry
 from services.serving.models import ModelKind, Served
 
 KINDS = frozenset({ModelKind.EMBEDDING, ModelKind.RERANK})
 """Kinds that this service serves."""
+
+
+@runtime_checkable
+class MayBeLost(Protocol):
+    """An encoder that runs elsewhere, and may be gone there."""
+
+    async def lost(self) -> DomainError:
+        """Waits until it is gone for good; returns why. It is then to be loaded anew."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,18 @@ class LoadedModel:
             await self.batcher.close()
         finally:
             await self.encoder.close()
+
+
+@dataclass(frozen=True, slots=True)
+class DistantModel(LoadedModel):
+    """One whose engine runs elsewhere, where it may be lost."""
+
+    distant: MayBeLost
+    """The engine."""
+
+    async def lost(self) -> DomainError:
+        """Waits until it is gone there; returns why."""
+        return await self.distant.lost()
 
 
 @dataclass(eq=False, slots=True)

@@ -51,7 +51,7 @@ class EmbeddingServicer(EmbeddingServiceServicer):
         self, request: pb.GetQueueStatusRequest, context: Context
     ) -> queue_pb.QueueStatus:
         """Tells what waits and what runs."""
-        return queue_status(self._registry, "embed", _counts)
+        return queue_status(self._registry, "embed", counts)
 
 
 async def _caller(request: Message, context: Context) -> Caller:
@@ -59,6 +59,10 @@ async def _caller(request: Message, context: Context) -> Caller:
     return caller_of(principal(), request_id(), remaining, work=await work_of(request))
 
 
-def _counts(served: ServedModel) -> Counts:
+def counts(served: ServedModel) -> Counts:
+    """Returns the counts of a model at this moment."""
     status = served.loaded.batcher.status()
-    return Counts(status.running, status.waiting, status.completed_24h, status.request_id)
+    return Counts(
+        *(status.running, status.waiting, status.completed_24h, status.request_id),
+        figures=status.figures,
+    )

@@ -17,12 +17,12 @@ from services.image.options import OptionsFile
 from services.image.places import QueueLimits
 from services.image.preparing import Preparer
 from services.image.registry import Registry
-from services.image.servicer import ImageServicer
+from services.image.servicer import ImageServicer, counts
 from services.image.sources import Threads
 from services.rpc.metered_process import Metered, metered
 from services.rpc.process import run_service
 from services.rpc.server import Registration
-from services.serving.loading import Loading
+from services.serving.loading import ECHO, TRITON, Loading
 from services.serving.process import serve_models
 from services.settings import ImageSettings, Settings
 
@@ -37,7 +37,6 @@ async def _serve(settings: Settings, metering: Metered) -> None:
     own = settings.services.image
     software = f"Penstock {version('penstock')}"
     registry = Registry()
-    engines = {"echo": EchoLoader, "diffusers": lambda: _diffusers(own)}
     limits = Limits(
         max_pixels=own.max_pixels,
         max_steps=own.max_steps,
@@ -51,7 +50,13 @@ async def _serve(settings: Settings, metering: Metered) -> None:
         merges=own.batching != "off",
         version=software,
     )
-    with contextlib.closing(Threads()) as threads:
+    async with contextlib.AsyncExitStack() as stack:
+        engines = {
+            "echo": EchoLoader,
+            "diffusers": lambda: _diffusers(own),
+            "triton": lambda: _triton(settings, stack),
+        }
+        threads = stack.enter_context(contextlib.closing(Threads()))
         drawer = Drawer(
             registry,
             OptionsFile(settings.services.data_dir / "image-options.json"),
@@ -66,8 +71,9 @@ async def _serve(settings: Settings, metering: Metered) -> None:
             settings,
             [Registration(add_ImageServiceServicer_to_server, servicer)],
             registry=registry,
-            loader=Loading(engines, own.engine, loading(serving)),
+            loader=Loading(engines, own.engine, loading(serving), folderless=(ECHO, TRITON)),
             describe=describe,
+            count=counts,
             journal=metering.journal,
             limits=metering.limits,
         )
@@ -91,6 +97,20 @@ def _diffusers(settings: ImageSettings) -> ImageModelLoader:
             batching=settings.batching,
         )
     )
+
+
+def _triton(settings: Settings, stack: contextlib.AsyncExitStack) -> ImageModelLoader:
+    try:
+        from services.image.engines.triton_loader import TritonLoader
+        from services.tritonserver.endpoints import Triton
+    except ModuleNotFoundError as error:
+        raise FailedPrecondition(
+            "The triton engine is not installed: install the extra `triton`, or take another "
+            "engine ([services.image] engine)."
+        ) from error
+    triton = Triton(settings.triton)
+    stack.push_async_callback(triton.close)
+    return TritonLoader(triton)
 
 
 if __name__ == "__main__":

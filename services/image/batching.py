@@ -22,6 +22,7 @@ from services.image.passes import Pass, Piece, Report
 from services.image.places import Place, Places, QueueLimits
 from services.image.turns import Turns
 from services.serving.throughput import Throughput
+from telemetry.tally import Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Status:
     job_id: str
     """Of the only job in the pass that runs; else empty."""
     completed_24h: int
+    figures: Figures
+    """What was counted of the batches."""
 
 
 class Batcher:
@@ -106,6 +109,7 @@ class Batcher:
             waiting=max(self._places.taken, len(self._jobs)) - running,
             job_id=next(iter(jobs)).id if len(jobs) == 1 else "",
             completed_24h=self._throughput.jobs_24h(time.monotonic()),
+            figures=self._throughput.figures,
         )
 
     async def close(self) -> None:
@@ -216,7 +220,7 @@ class Batcher:
             self._running = ()
         if drawn is not None:
             self._throughput.batch_done(
-                sum(piece.job.cost for piece in pieces), time.monotonic() - began
+                sum(piece.job.cost for piece in pieces), time.monotonic() - began, len(pieces)
             )
         await self._complete(pieces, drawn)
 

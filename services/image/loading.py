@@ -9,7 +9,7 @@ from services.image.batching import Batcher
 from services.image.engine import ImageModelLoader, ImageModelSpec
 from services.image.memory import budget
 from services.image.places import QueueLimits
-from services.image.registry import LoadedModel, ServedModel
+from services.image.registry import DistantModel, LoadedModel, MayBeLost, ServedModel
 from services.serving.catalogue import WantedModel
 from services.serving.loading import Progress
 
@@ -44,7 +44,9 @@ def loading(serving: Serving) -> Load:
         model = await engine.load(spec, progress)
         free = budget(model, serving.memory_bytes)
         batcher = Batcher(model, limits=serving.limits, budget=free, merges=serving.merges)
-        loaded = LoadedModel(model, batcher, free)
+        parts = (model, batcher, free)
+        distant = isinstance(model, MayBeLost)
+        loaded = DistantModel(*parts, model) if distant else LoadedModel(*parts)
         return ServedModel(
             wanted.id,
             wanted.kind,

@@ -4,8 +4,9 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
-from services.errors import InvalidArgument, ModelNotFound, ModelNotReady, Unavailable
+from services.errors import DomainError, InvalidArgument, ModelNotFound, ModelNotReady, Unavailable
 from services.image.batching import Batcher
 from services.image.checkpoints import Checkpoint, checkpoint
 from services.image.defaults import Options
@@ -17,6 +18,15 @@ KINDS = frozenset({ModelKind.IMAGE})
 """Kinds that this service serves."""
 DEFAULT = "default-image"
 """Alias of the model that draws where neither request nor options name one."""
+
+
+@runtime_checkable
+class MayBeLost(Protocol):
+    """A model that runs elsewhere, and may be gone there."""
+
+    async def lost(self) -> DomainError:
+        """Waits until it is gone for good; returns why. It is then to be loaded anew."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,18 @@ class LoadedModel:
             await self.batcher.close()
         finally:
             await self.model.close()
+
+
+@dataclass(frozen=True, slots=True)
+class DistantModel(LoadedModel):
+    """One whose engine runs elsewhere, where it may be lost."""
+
+    distant: MayBeLost
+    """The engine."""
+
+    async def lost(self) -> DomainError:
+        """Waits until it is gone there; returns why."""
+        return await self.distant.lost()
 
 
 @dataclass(eq=False, slots=True)

@@ -160,7 +160,7 @@ class ImageServicer(ImageServiceServicer):
         self, request: pb.GetQueueStatusRequest, context: Context
     ) -> queue_pb.QueueStatus:
         """Tells what waits and what runs."""
-        return queue_status(self._registry, "sd", _counts)
+        return queue_status(self._registry, "sd", counts)
 
     def _told(self, options: Options) -> sampler_pb2.Options:
         """Options with the model that they come to."""
@@ -175,6 +175,10 @@ def _caller(context: Context, work: Work | None = None) -> Caller:
     return caller_of(principal(), remaining, work=work)
 
 
-def _counts(served: ServedModel) -> Counts:
+def counts(served: ServedModel) -> Counts:
+    """Returns the counts of a model at this moment."""
     status = served.loaded.batcher.status()
-    return Counts(status.running, status.waiting, status.completed_24h, status.job_id)
+    return Counts(
+        *(status.running, status.waiting, status.completed_24h, status.job_id),
+        figures=status.figures,
+    )

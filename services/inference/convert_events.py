@@ -119,6 +119,7 @@ def _from_started(started: Started) -> event_pb.Started:
         model=started.model,
         fingerprint=started.fingerprint,
         create_time=_timestamp(started.create_time),
+        prompt_tokens=started.prompt_tokens,
     )
 
 

@@ -9,11 +9,13 @@ engine that owns a device thread hands over with one `call_soon_threadsafe` per 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
+
+from telemetry.tally import Figures
 
 
 class EndReason(Enum):
@@ -240,6 +242,11 @@ class EngineStatus:
     """Sequences in the queue."""
     completed_24h: int
     """Groups that ended without failure during the last 24 hours."""
+    kv_usage: float | None = None
+    """Share of the attention memory that running sequences hold, in [0, 1]. None: it can't tell."""
+    figures: Figures | None = None
+    """What it has counted since it began. None where another engine counts it too, or nothing
+    does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,6 +463,17 @@ class LoadedModel:
     async def close(self) -> None:
         """Closes the engine."""
         await self.engine.close()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel(LoadedModel):
+    """A model that runs in another server, where it may be lost."""
+
+    gone: Callable[[], Awaitable[Exception]]
+
+    async def lost(self) -> Exception:
+        """Waits until it is gone there, or closed; returns why. Then it has to be loaded anew."""
+        return await self.gone()
 
 
 class EngineLoader(Protocol):

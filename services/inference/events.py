@@ -69,6 +69,8 @@ class Started:
     fingerprint: str
     create_time: float
     """Unix time."""
+    prompt_tokens: int = 0
+    """Of all prompts."""
 
 
 @dataclass(slots=True)

@@ -198,7 +198,8 @@ class Run:
         plan = self._plan
         self._admitted = self._clock()
         id = unique(plan.id_prefix)
-        out.append(Started(id, plan.served.id, plan.served.fingerprint, time.time()))
+        served, count = plan.served, self._prompt_tokens()
+        out.append(Started(id, served.id, served.fingerprint, time.time(), count))
         if plan.scorer is not None:
             return
         for index, choice in enumerate(self._choices):
@@ -258,12 +259,22 @@ class Run:
         prompts = self._plan.prompts
         return Used(
             outcome,
-            prompt_tokens=sum(len(prompt.ids) for prompt in prompts),
+            prompt_tokens=self._prompt_tokens(),
             completion_tokens=sum(choice.token_count for choice in self._choices),
             cached_tokens=sum(map(self._cached, range(len(prompts)))),
             queued_s=self._admitted - self._submitted,
             ran_s=now - self._admitted,
+            first_token_s=None if self._first is None else self._first - self._submitted,
+            next_token_s=self._next_token_s(now),
         )
+
+    def _next_token_s(self, now: float) -> float | None:
+        """Choices run side by side, so the longest says how long a token took."""
+        later = max((choice.token_count for choice in self._choices), default=0) - 1
+        return (now - self._first) / later if self._first is not None and later > 0 else None
+
+    def _prompt_tokens(self) -> int:
+        return sum(len(prompt.ids) for prompt in self._plan.prompts)
 
     def _cached(self, prompt: int) -> int:
         """Reused tokens of a prompt: what even its first choice to run found in the cache."""

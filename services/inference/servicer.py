@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from google.protobuf.message import Message as ProtoMessage
 from penstock.inference.v1 import event_pb2 as event_pb
 from penstock.inference.v1 import inference_service_pb2 as pb
 from penstock.inference.v1 import queue_pb2 as queue_pb
@@ -19,7 +18,7 @@ from services.inference import (
     tensor_inference,
     tensor_values,
 )
-from services.inference.callers import caller_of
+from services.inference.callers import calling
 from services.inference.conversation import check_chats, render
 from services.inference.engine import LoadedModel
 from services.inference.generation import Generator
@@ -28,8 +27,7 @@ from services.inference.registry import AnyServed, Registry, ServedTensors
 from services.inference.requests import Caller, ChatRequest, CompleteRequest, Message, Speaker
 from services.inference.validation import check_vocabulary
 from services.metering import Meter, Unmetered
-from services.rpc.access import Role, principal, request_id, requires
-from services.rpc.metering import work_of
+from services.rpc.access import Role, requires
 from services.serving.models import ModelKind
 from services.serving.queues import Counts, queue_status
 
@@ -53,7 +51,7 @@ class InferenceServicer(InferenceServiceServicer):
         """Answers a conversation."""
         asked = convert.to_chat_request(request)
         return convert_events.from_chat_answer(
-            await self._generator.collect(asked, await _caller(request, context))
+            await self._generator.collect(asked, await calling(request, context))
         )
 
     @requires(Role.USER)
@@ -62,7 +60,7 @@ class InferenceServicer(InferenceServiceServicer):
     ) -> AsyncGenerator[event_pb.ChatEvent, None]:
         """Answers a conversation as it is generated."""
         asked = convert.to_chat_request(request)
-        caller = await _caller(request, context)
+        caller = await calling(request, context)
         async with aclosing(self._generator.stream(asked, caller)) as events:
             async for event in events:
                 yield convert_events.from_chat_event(event)
@@ -72,7 +70,7 @@ class InferenceServicer(InferenceServiceServicer):
         """Continues texts."""
         asked = convert.to_complete_request(request)
         return convert_events.from_complete_answer(
-            await self._generator.collect(asked, await _caller(request, context))
+            await self._generator.collect(asked, await calling(request, context))
         )
 
     @requires(Role.USER)
@@ -81,7 +79,7 @@ class InferenceServicer(InferenceServiceServicer):
     ) -> AsyncGenerator[event_pb.CompleteEvent, None]:
         """Continues texts as they are generated."""
         asked = convert.to_complete_request(request)
-        caller = await _caller(request, context)
+        caller = await calling(request, context)
         async with aclosing(self._generator.stream(asked, caller)) as events:
             async for event in events:
                 yield convert_events.from_complete_event(event)
@@ -162,7 +160,7 @@ class InferenceServicer(InferenceServiceServicer):
         """Runs a model: chat models answer text, completion models continue it, tensor models
         compute with tensors."""
         served = self._registry.find(request.model)
-        caller = await _caller(request, context)
+        caller = await calling(request, context)
         if isinstance(served, ServedTensors):
             return await _infer_tensors(request, served, caller, self._meter)
         if not request.HasField("text"):
@@ -190,18 +188,7 @@ class InferenceServicer(InferenceServiceServicer):
         self, request: pb.GetQueueStatusRequest, context: Context
     ) -> queue_pb.QueueStatus:
         """Tells what waits and what runs."""
-        return queue_status(self._registry, "llm", _counts)
-
-
-def _answerable(remaining_s: float | None) -> float | None:
-    """The time that generating may take: the rest is for telling where it went."""
-    return None if remaining_s is None else remaining_s - min(0.05, remaining_s / 10)
-
-
-async def _caller(request: ProtoMessage, context: Context) -> Caller:
-    remaining: float | None = context.time_remaining()
-    work = await work_of(request)
-    return caller_of(principal(), request_id(), _answerable(remaining), work=work)
+        return queue_status(self._registry, "llm", counts)
 
 
 async def _infer_tensors(
@@ -254,7 +241,17 @@ def _tensor_runtime(served: ServedTensors) -> pb.RuntimeInfo:
     )
 
 
-def _counts(served: AnyServed) -> Counts:
+def counts(served: AnyServed) -> Counts:
+    """Returns the counts of a model at this moment."""
     loaded = served.loaded
-    status = (loaded.engine if isinstance(loaded, LoadedModel) else loaded).status()
-    return Counts(status.running, status.waiting, status.completed_24h)
+    if isinstance(loaded, LoadedModel):
+        status = loaded.engine.status()
+        return Counts(
+            status.running,
+            status.waiting,
+            status.completed_24h,
+            kv_usage=status.kv_usage,
+            figures=status.figures,
+        )
+    of_tensors = loaded.status()
+    return Counts(of_tensors.running, of_tensors.waiting, of_tensors.completed_24h)

@@ -11,7 +11,7 @@ import grpc
 from penstock.inference.internal.v1 import step_service_pb2 as pb
 
 from policy.principals import Role
-from services.errors import DomainError, InvalidArgument
+from services.errors import DomainError, Internal, InvalidArgument
 from services.inference.buffers import slow_reader
 from services.inference.callers import caller_of
 from services.inference.convert import to_chat_request, to_complete_request
@@ -21,15 +21,13 @@ from services.inference.generation import Generator
 from services.inference.requests import Caller, GenerationRequest
 from services.inference.runs import Run
 from services.inference.step_answers import AnswersOut, written
-from services.rpc import access_log
 from services.rpc.access import require
 from services.rpc.authentication import Authenticator, authenticated
-from services.rpc.call import Call, enter
-from services.rpc.errors import status_code, to_status
+from services.rpc.call import Call, enter, opened
+from services.rpc.endings import ended
+from services.rpc.errors import HIDDEN, status_code, to_status
 from services.rpc.limits import CallLimits
-from services.rpc.metadata import DIALECT_KEY, dialect_from, request_id_from
 from services.rpc.metering import work_of
-from services.rpc.tracing import continue_trace
 from services.rpc.validation import validate
 
 _log = logging.getLogger(__name__)
@@ -79,13 +77,7 @@ class StepStream:
         self._ended = False
         self._told = False
         self._timer: asyncio.TimerHandle | None = None
-        self._call = Call(
-            _METHOD + self._kind,
-            request_id_from(start.metadata.get("x-request-id")),
-            continue_trace(start.metadata.get("traceparent")),
-            session.drains,
-            dialect=dialect_from(start.metadata.get(DIALECT_KEY)),
-        )
+        self._call = opened(_METHOD + self._kind, start.metadata, session.drains)
 
     async def begin(self, start: pb.Start) -> None:
         """Authenticates, validates and starts the request; sees a whole answer through."""
@@ -111,7 +103,8 @@ class StepStream:
             return
         if not isinstance(error, DomainError):
             _log.exception("A request of a step stream failed.", exc_info=error)
-        self._end(status_code(error))
+        told = error if isinstance(error, DomainError) else Internal(HIDDEN)
+        self._end(status_code(error), told)
         self._add(error=to_status(error))
         self._session.wake()
 
@@ -200,7 +193,7 @@ class StepStream:
     def _give_up(self) -> None:
         self.fail(slow_reader(self._session.slow_reader_timeout_s))
 
-    def _end(self, code: grpc.StatusCode) -> None:
+    def _end(self, code: grpc.StatusCode, error: DomainError | None = None) -> None:
         if self._ended:
             return
         self._ended = True
@@ -213,7 +206,7 @@ class StepStream:
         if self._call.admission is not None:
             self._call.admission.end()
         self._session.forget(self._id)
-        access_log.record(self._call, code, quiet=False)
+        ended(self._call, code, quiet=False, error=error)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

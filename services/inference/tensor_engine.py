@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-DATATYPES: Mapping[str, int] = {
+from services.inference.byte_strings import BYTES
+
+NUMBERS: Mapping[str, int] = {
     "BOOL": 1,
     "INT8": 1,
     "INT16": 2,
@@ -27,6 +29,9 @@ DATATYPES: Mapping[str, int] = {
 }
 """Bytes of an element, by Triton's name of the number type."""
 
+DATATYPES = frozenset({*NUMBERS, BYTES})
+"""Every type of a tensor."""
+
 ANY_SIZE = -1
 
 
@@ -36,10 +41,10 @@ class Tensor:
 
     name: str
     datatype: str
-    """A key of `DATATYPES`."""
+    """One of `DATATYPES`."""
     shape: tuple[int, ...]
     data: bytes
-    """Little-endian, row-major."""
+    """Little-endian, row-major; of BYTES as `byte_strings` has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +53,11 @@ class TensorSpec:
 
     name: str
     datatype: str
-    """A key of `DATATYPES`; empty is any."""
+    """One of `DATATYPES`; empty is any."""
     shape: tuple[int, ...] | None
     """Sizes, -1 for any; None for any number of dimensions."""
+    optional: bool = False
+    """Whether an input may be left out."""
 
 
 @dataclass(frozen=True, slots=True)

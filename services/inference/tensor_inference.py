@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.errors import InvalidArgument, MissingField, QueueFull
+from services.inference.byte_strings import BYTES, count_elements
 from services.inference.registry import ServedTensors
 from services.inference.requests import Caller
-from services.inference.tensor_engine import DATATYPES, Inferred, Tensor, TensorSpec
+from services.inference.tensor_engine import DATATYPES, NUMBERS, Inferred, Tensor, TensorSpec
 from services.inference.tensor_values import check_shape
 from services.metering import FREE, Meter, Outcome, Used, outcome_of
 
 _FIELD = "tensors.tensors"
 """Where tensors stand in a request."""
+_OFF_LOOP_BYTES = 64 * 1024
+"""Larger byte strings are walked through on another thread."""
 
 
 async def infer(
@@ -27,9 +30,14 @@ async def infer(
     Raises:
         DomainError: the inputs are not what the model takes, or it can't run now.
     """
-    check(inputs, served.loaded.info.inputs)
+    specs = served.loaded.info.inputs
+    texts = sum(len(tensor.data) for tensor in inputs if tensor.datatype == BYTES)
     served.acquire()
     try:
+        if texts <= _OFF_LOOP_BYTES:
+            check(inputs, specs)
+        else:
+            await asyncio.to_thread(check, inputs, specs)
         return await _accounted(served, inputs, caller, meter)
     finally:
         served.release()
@@ -76,15 +84,16 @@ def check(inputs: Sequence[Tensor], specs: Sequence[TensorSpec]) -> None:
             )
         seen.add(tensor.name)
         _check_one(tensor, spec, where)
-    for name in by_name:
-        if name not in seen:
+    for name, spec in by_name.items():
+        if name not in seen and not spec.optional:
             raise MissingField(f"'{_FIELD}': the input `{name}` is missing.", field=_FIELD)
 
 
 def _check_one(tensor: Tensor, spec: TensorSpec, where: str) -> None:
     if tensor.datatype not in DATATYPES:
         raise InvalidArgument(
-            f"'{where}.datatype': not one of {', '.join(DATATYPES)}.", field=f"{where}.datatype"
+            f"'{where}.datatype': not one of {', '.join(NUMBERS)}, {BYTES}.",
+            field=f"{where}.datatype",
         )
     if spec.datatype not in ("", tensor.datatype):
         raise InvalidArgument(
@@ -92,7 +101,10 @@ def _check_one(tensor: Tensor, spec: TensorSpec, where: str) -> None:
             field=f"{where}.datatype",
         )
     check_shape(tensor.shape, spec, f"{where}.shape")
-    expected = math.prod(tensor.shape) * DATATYPES[tensor.datatype]
+    if tensor.datatype == BYTES:
+        _check_strings(tensor, where)
+        return
+    expected = math.prod(tensor.shape) * NUMBERS[tensor.datatype]
     if len(tensor.data) != expected:
         raise InvalidArgument(
             f"'{where}.data': has {len(tensor.data)} bytes, where datatype and shape take "
@@ -102,4 +114,20 @@ def _check_one(tensor: Tensor, spec: TensorSpec, where: str) -> None:
     if tensor.datatype == "BOOL" and tensor.data.translate(None, b"\x00\x01"):
         raise InvalidArgument(
             f"'{where}.data': the bytes of booleans are 0 or 1.", field=f"{where}.data"
+        )
+
+
+def _check_strings(tensor: Tensor, where: str) -> None:
+    found = count_elements(tensor.data)
+    if found is None:
+        raise InvalidArgument(
+            f"'{where}.data': the lengths in front of its elements (4 bytes each, little-endian) "
+            f"do not add up to its {len(tensor.data)} bytes.",
+            field=f"{where}.data",
+        )
+    expected = math.prod(tensor.shape)
+    if found != expected:
+        raise InvalidArgument(
+            f"'{where}.data': has {found} elements, where the shape takes {expected}.",
+            field=f"{where}.data",
         )

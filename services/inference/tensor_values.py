@@ -1,4 +1,4 @@
-"""Nested arrays of numbers as tensors, and tensors as nested arrays."""
+"""Nested arrays of numbers and texts as tensors, and tensors as nested arrays."""
 
 import itertools
 import math
@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from services.errors import InvalidArgument, MissingField
-from services.inference.tensor_engine import ANY_SIZE, DATATYPES, Tensor, TensorSpec
+from services.inference.byte_strings import BYTES, elements, joined
+from services.inference.tensor_engine import ANY_SIZE, NUMBERS, Tensor, TensorSpec
 
 MOST_NUMBERS = 2**20
 """More take tensors: as nested arrays they would be slow, and large."""
@@ -50,6 +51,8 @@ def to_tensors(values: Mapping[str, Any], specs: Sequence[TensorSpec]) -> list[T
     count = 0
     for spec in specs:
         field = f"struct.{spec.name}"
+        if spec.name not in values and spec.optional:
+            continue
         if spec.name not in values:
             raise MissingField(f"'{field}': this input is missing.", field=field)
         flat, shape = _flat(values[spec.name], field)
@@ -103,6 +106,8 @@ def _flat(value: Any, field: str) -> tuple[list[Any], tuple[int, ...]]:
 
 def _packed(flat: list[Any], spec: TensorSpec, field: str) -> bytes:
     datatype = spec.datatype
+    if datatype == BYTES:
+        return _strings(flat, field)
     kinds = set(map(type, flat))
     whole = datatype.startswith(("INT", "UINT"))
     if whole and kinds == {float}:  # as structures have them
@@ -127,6 +132,12 @@ def _packed(flat: list[Any], spec: TensorSpec, field: str) -> bytes:
         ) from None
 
 
+def _strings(flat: list[Any], field: str) -> bytes:
+    if not all(isinstance(text, str) for text in flat):
+        raise InvalidArgument(f"'{field}': it takes arrays of texts alone.", field=field)
+    return joined(text.encode() for text in flat)
+
+
 def _bfloat16(flat: list[Any]) -> bytes:
     """The upper halves of 32-bit floats, rounded to the nearest, ties to even."""
     bits = struct.unpack(f"<{len(flat)}I", struct.pack(f"<{len(flat)}f", *flat))
@@ -138,6 +149,8 @@ def _bfloat16(flat: list[Any]) -> bytes:
 
 def _unpacked(tensor: Tensor) -> Sequence[Any]:
     count = math.prod(tensor.shape)
+    if tensor.datatype == BYTES:
+        return _texts(tensor)
     if tensor.datatype == "BF16":
         halves = struct.unpack(f"<{count}H", tensor.data)
         whole = struct.pack(f"<{count}I", *(half << 16 for half in halves))
@@ -145,13 +158,24 @@ def _unpacked(tensor: Tensor) -> Sequence[Any]:
     numbers = struct.unpack(f"<{count}{_CODES[tensor.datatype]}", tensor.data)
     if not tensor.datatype.startswith(("INT", "UINT")):
         return _finite(numbers)
-    if DATATYPES[tensor.datatype] == 8 and any(abs(number) > _EXACT for number in numbers):
+    if NUMBERS[tensor.datatype] == 8 and any(abs(number) > _EXACT for number in numbers):
         raise InvalidArgument(
             "'struct': the answer has whole numbers beyond 2^53. Send `tensors` instead, to get "
             "tensors.",
             field="struct",
         )
     return numbers
+
+
+def _texts(tensor: Tensor) -> Sequence[str]:
+    try:
+        return [one.decode() for one in elements(tensor.data)]
+    except UnicodeDecodeError:
+        raise InvalidArgument(
+            f"'struct': the answer's `{tensor.name}` holds bytes that are no text in UTF-8. Send "
+            f"`tensors` instead, to get tensors.",
+            field="struct",
+        ) from None
 
 
 def _finite(numbers: Sequence[Any]) -> Sequence[Any]:

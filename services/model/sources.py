@@ -9,6 +9,8 @@ from services.errors import InvalidArgument
 
 FINE_TUNED = "ft:"
 """What the IDs of fine-tuned models and their checkpoints begin with."""
+TRITON = "triton"
+"""The source of models that are in the repository of Triton Inference Server."""
 
 
 class SourcePolicy:
@@ -21,6 +23,8 @@ class SourcePolicy:
     The ID of a fine-tuned model, or of a checkpoint, is a source too, whatever the roots:
     TrainingService puts a link for each into `models` in its folder, named as the ID is quoted in
     URLs. What a link leads to has to be in that folder.
+
+    `triton` is a source whatever the roots, too: no folder is read then, but Triton's repository.
     """
 
     def __init__(self, roots: Sequence[Path] = (), *, training: Path | None = None) -> None:
@@ -37,6 +41,8 @@ class SourcePolicy:
             raise _refused("is not a folder: give the path of one")
         if source.startswith(FINE_TUNED):
             return self._fine_tuned(source)
+        if source == TRITON:
+            return source
         path = Path(source)
         if path.is_absolute():
             candidates = [path]

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from policy.cancelling import heed_cancellation
 from services.errors import DomainError, InvalidArgument
 from services.serving.backoff import Backoff
 from services.usage.journal import Journal, discard, segments, set_aside, taken
@@ -63,6 +64,7 @@ class Delivery:
             try:
                 await self.send_all()
             except Exception as error:
+                heed_cancellation()
                 self._complain(error)
                 await asyncio.sleep(self._backoff.next())
                 continue

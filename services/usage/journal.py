@@ -73,6 +73,11 @@ class Journal:
         self.measure()
 
     @property
+    def held_bytes(self) -> int:
+        """Records that wait, of all processes that write to the folder, when it was last looked."""
+        return self._held
+
+    @property
     def full(self) -> bool:
         """Whether no request should begin that needs a record: there is room only for those that
         run, or the disk failed a moment ago."""

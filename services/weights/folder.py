@@ -22,19 +22,22 @@ class ModelFolder:
     Args:
         path: of the folder.
         takes_adapters: whether the engine can serve a LoRA adapter beside its base.
+        needs_weights: whether the weights have to be there; if not, they are not looked at.
 
     Raises:
         FailedPrecondition: it is missing or broken, not safetensors, or wants remote code; the
             message says which and what to do.
     """
 
-    def __init__(self, path: Path, *, takes_adapters: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, takes_adapters: bool = False, needs_weights: bool = True
+    ) -> None:
         check_folder(path)
         self.path = path
         self.config = read_model_config(path)
         self.tokenizer_config = read_json(path / "tokenizer_config.json", required=False)
         refuse_remote_code("tokenizer_config.json", self.tokenizer_config)
-        self.weights = find_weights(path, takes_adapters=takes_adapters)
+        self.weights = find_weights(path, takes_adapters=takes_adapters) if needs_weights else []
         if not any((path / name).is_file() for name in TOKENIZERS):
             raise FailedPrecondition(
                 "tokenizer.json is missing: save the tokenizer into the folder with "

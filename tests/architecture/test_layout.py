@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROOMS = ("policy", "services", "gateway", "starters", "benchmarks")
+ROOMS = ("policy", "telemetry", "services", "gateway", "starters", "benchmarks")
 MODULES = [path for room in ROOMS for path in sorted((REPOSITORY / room).rglob("*.py"))]
 
 # The port is mostly docstrings, and is read as one page.
@@ -52,6 +52,6 @@ def test_the_wheel_holds_these_packages_and_what_they_read(tmp_path: Path) -> No
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     packages = {entry.split("/")[0] for entry in names if ".dist-info" not in entry}
-    assert packages == {"penstock", "buf", "gateway", "policy", "services"}
+    assert packages == {"penstock", "buf", "gateway", "policy", "services", "telemetry"}
     assert any("services/model/stores/migrations/versions/" in entry for entry in names)
     assert "penstock/inference/v1/inference_service_pb2.py" in names

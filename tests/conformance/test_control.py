@@ -14,7 +14,8 @@ from services.inference.engine import EndReason, Engine, EngineStatus, LoadedMod
 from tests.conformance.conftest import Make
 from tests.conformance.recorder import Recorder, sequence, submit, until
 
-PROMPT = list(b"a long story")
+PROMPT = [ord(character) - 30 for character in "a-long-story"]
+"""Tokens of the tiny models' vocabulary that are a text: some backends are given that."""
 
 
 def endless(engine: Engine, count: int = 1, **more: object) -> Recorder:

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import struct
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from services.errors import Unavailable
 from services.inference.engines.echo_tensors import EchoTensorLoader
 from services.inference.engines.openvino_tensor_loader import OpenVinoTensorLoader
+from services.inference.engines.triton_tensors import TritonTensorLoader
 from services.inference.tensor_engine import (
     DATATYPES,
     Tensor,
@@ -21,26 +23,38 @@ from services.inference.tensor_engine import (
     TensorModelSpec,
 )
 from services.inference.tensor_inference import check
-from tests.conformance import tensor_models
+from services.settings import TritonSettings
+from tests.conformance import tensor_models, triton_models
+from tests.conformance.triton_models import closing_triton
+from tests.triton_server import TritonServer
 
 
-def loader_of(name: str) -> TensorEngineLoader:
+@asynccontextmanager
+async def loader_of(name: str, request: pytest.FixtureRequest) -> AsyncIterator[TensorEngineLoader]:
     if name == "echo":
-        return EchoTensorLoader()
-    if importlib.util.find_spec("openvino") is None:
+        yield EchoTensorLoader()
+    elif name == "triton":
+        server: TritonServer = request.getfixturevalue("triton")
+        server.add("m", triton_models.identity())
+        settings = TritonSettings(endpoints=(server.address,))
+        async with closing_triton(settings) as triton:
+            yield TritonTensorLoader(triton, queue_limit=8)
+    elif importlib.util.find_spec("openvino") is None:
         pytest.skip("the extra `openvino` is not installed")
-    return OpenVinoTensorLoader(queue_limit=8, threads=1)
+    else:
+        yield OpenVinoTensorLoader(queue_limit=8, threads=1)
 
 
-@pytest.fixture(params=["echo", "openvino"])
+@pytest.fixture(params=["echo", "openvino", "triton"])
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[TensorEngine]:
     folder = tensor_models.save(tmp_path, tensor_models.identity())
     shares: list[float] = []
-    engine = await loader_of(request.param).load(TensorModelSpec("m", folder), shares.append)
-    assert shares == sorted(shares)
-    assert shares[-1] == 1
-    yield engine
-    await engine.close()
+    async with loader_of(request.param, request) as loader:
+        engine = await loader.load(TensorModelSpec("m", folder), shares.append)
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+        yield engine
+        await engine.close()
 
 
 def matrix(rows: int, columns: int, start: float = 0) -> Tensor:
@@ -57,7 +71,7 @@ async def test_it_says_what_it_is(engine: TensorEngine) -> None:
     assert info.build
     assert [(spec.name, spec.datatype) for spec in info.inputs] == [("input", "FP32")]
     assert [(spec.name, spec.datatype) for spec in info.outputs] == [("output", "FP32")]
-    assert {spec.datatype for spec in (*info.inputs, *info.outputs)} <= DATATYPES.keys()
+    assert {spec.datatype for spec in (*info.inputs, *info.outputs)} <= DATATYPES
     check([matrix(2, 3)], info.inputs)
 
 

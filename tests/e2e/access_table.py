@@ -6,6 +6,7 @@ with which the call gets as far as the question of roles.
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 ROLES = ("user", "model_manager", "trainer", "admin", "superadmin")
@@ -143,6 +144,44 @@ OLLAMA = _rows("""
     POST /api/blobs/{missing}
 """)
 
+OPEN_INFERENCE = _rows("""
+    GET /v2
+    GET /v2/models/{missing}
+    GET /v2/models/{missing}/ready
+    POST /v2/models/{missing}/infer
+    GET /v2/models/{missing}/versions/{1}
+    GET /v2/models/{missing}/versions/{1}/ready
+    POST /v2/models/{missing}/versions/{1}/infer
+""")
+
+OPEN_INFERENCE_ELSEWHERE = _rows("""
+    GET /v2/models/{missing}/config
+    GET /v2/models/{missing}/versions/{1}/config
+    GET /v2/models/stats
+    GET /v2/models/{missing}/stats
+    GET /v2/models/{missing}/versions/{1}/stats
+    POST /v2/repository/index
+    POST /v2/repository/models/{missing}/load
+    POST /v2/repository/models/{missing}/unload
+    GET /v2/systemsharedmemory/status
+    GET /v2/systemsharedmemory/region/{missing}/status
+    POST /v2/systemsharedmemory/region/{missing}/register
+    POST /v2/systemsharedmemory/unregister
+    POST /v2/systemsharedmemory/region/{missing}/unregister
+    GET /v2/cudasharedmemory/status
+    GET /v2/cudasharedmemory/region/{missing}/status
+    POST /v2/cudasharedmemory/region/{missing}/register
+    POST /v2/cudasharedmemory/unregister
+    POST /v2/cudasharedmemory/region/{missing}/unregister
+    GET /v2/trace/setting
+    POST /v2/trace/setting
+    GET /v2/models/{missing}/trace/setting
+    POST /v2/models/{missing}/trace/setting
+    GET /v2/logging
+    POST /v2/logging
+""")
+"""Answered with what does instead."""
+
 GEL = _rows("""
     POST /branch/{default/ai/embeddings}
     POST /db/{default/ext/ai/rag}
@@ -219,6 +258,8 @@ BOTSERVER = [
 OPEN = _rows("""
     GET /health
     POST /health
+    GET /v2/health/live
+    GET /v2/health/ready
 """)
 
 TABLE = {
@@ -226,6 +267,7 @@ TABLE = {
     "anthropic": (ANTHROPIC, KEYED),
     "velesio": (VELESIO, BEARER),
     "ollama": (OLLAMA, BEARER),
+    "open_inference": ([*OPEN_INFERENCE, *OPEN_INFERENCE_ELSEWHERE], BEARER),
     "gel": (GEL, BASIC),
     "webui": (WEBUI, BASIC),
     "botserver": (BOTSERVER, KEYED),
@@ -245,6 +287,7 @@ UNDESCRIBED = {
     ("POST", "/sdapi/v1/extra-batch-images"),
     ("POST", "/sdapi/v1/create/{}"),
     ("POST", "/sdapi/v1/train/{}"),
+    *((row.method, re.sub(r"\{[^}]*\}", "{}", row.path)) for row in OPEN_INFERENCE_ELSEWHERE),
 }
 """Rows that the OpenAPI document leaves out."""
 

@@ -74,6 +74,7 @@ def stream(session: Session) -> None:
     assert "".join(delta.text for delta in deltas) == whole.content[0].text
     (end,) = [event for event in events if event.type == "message_delta"]
     assert end.delta.stop_reason == whole.stop_reason
+    assert events[0].message.usage.input_tokens == prompt_tokens(whole.usage)
     assert end.usage.output_tokens == whole.usage.output_tokens
 
 

@@ -1,25 +1,29 @@
-"""Starts a real Envoy on a bootstrap of the repository, with only its addresses changed."""
+"""Starts a real Envoy on a bootstrap that the repository's source renders for it."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from gateway.settings import SERVICE_PORTS
+from tests.e2e.envoy_render import rendered
 from tests.e2e.stack import REPOSITORY, free_port
 
 ENVOY = Path(sys.executable).with_name("envoy")
 BUF = Path(sys.executable).with_name("buf")
-PORTS = {**SERVICE_PORTS, "gateway": 8080}
+NOBODY = "127.0.0.1:1"
 
 
 @dataclass(frozen=True)
@@ -29,64 +33,125 @@ class Front:
     address: str
     admin: str
     process: subprocess.Popen[bytes]
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.address}"
+    log: Path
+    url: str
 
     def stat(self, name: str) -> int:
-        """The value of one of its counters or gauges."""
+        """The value of one of its counters or gauges; 0 for one that it has not counted yet."""
         text = httpx.get(f"{self.admin}/stats", params={"filter": f"^{re.escape(name)}$"}).text
-        return int(text.rpartition(":")[2])
+        return int(text.rpartition(":")[2] or 0)
+
+    def hosts(self, cluster: str) -> dict[str, dict[str, Any]]:
+        """The health of each host of a cluster, by its port; empty is healthy."""
+        found = httpx.get(f"{self.admin}/clusters?format=json").json()["cluster_statuses"]
+        (statuses,) = (one["host_statuses"] for one in found if one["name"] == cluster)
+        return {
+            str(host["address"]["socket_address"]["port_value"]): {
+                name: value
+                for name, value in host["health_status"].items()
+                if name != "eds_health_status"
+            }
+            for host in statuses
+        }
+
+    def post(self, path: str) -> None:
+        """Tells it something."""
+        httpx.post(self.admin + path).raise_for_status()
+
+    def accesses(self, at_least: int = 1, **like: Any) -> list[dict[str, Any]]:
+        """What its access log says of requests like this; waits for so many."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+            entries = [json.loads(line) for line in lines]
+            found[:] = [entry for entry in entries if like.items() <= entry.items()]
+            return len(found) >= at_least
+
+        until(look)
+        return found
 
 
-def moved(bootstrap: str, addresses: Mapping[str, str], front: int, admin: int) -> str:
-    """The bootstrap with what runs where it runs in this test."""
-    for name, port in PORTS.items():
-        there = addresses[name].rpartition(":")[2]
-        bootstrap, found = re.subn(rf"port_value: {port}\b", f"port_value: {there}", bootstrap)
-        assert found, name
-    bootstrap = re.sub(r"port_value: 8000\b", f"port_value: {front}", bootstrap)
-    return re.sub(r"port_value: 9901\b", f"port_value: {admin}", bootstrap)
+def until(holds: Callable[[], bool], within_s: float = 60) -> None:
+    """Waits for something that is going to hold."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, holds
+        time.sleep(0.02)
+
+
+def endpoints(addresses: Mapping[str, str]) -> dict[str, Sequence[str]]:
+    """Where a platform's services and edge are, as options take it."""
+    renamed = {"edge" if name == "gateway" else name: at for name, at in addresses.items()}
+    return {name: (f"127.0.0.1:{at.rpartition(':')[2]}",) for name, at in renamed.items()}
+
+
+def alone(**given: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Endpoints of a front with nothing behind it but these."""
+    return dict.fromkeys((*SERVICE_PORTS, "edge"), (NOBODY,)) | given
 
 
 @contextlib.contextmanager
-def envoy(folder: Path, addresses: Mapping[str, str]) -> Iterator[Front]:
-    """Yields when every cluster was found healthy; ends Envoy by its pid."""
-    bootstrap = (REPOSITORY / "envoy" / "bootstrap.yaml").read_text()
-    front, admin = free_port(), free_port()
-    config = folder / "envoy.yaml"
-    descriptor = folder / "penstock.binpb"
-    subprocess.run([BUF, "build", "-o", descriptor], cwd=REPOSITORY, check=True, timeout=60)
-    moved_here = moved(bootstrap, addresses, front, admin)
-    config.write_text(moved_here.replace("envoy/penstock.binpb", str(descriptor)))
+def envoy(
+    folder: Path, options: Any, *, healthy: Collection[str] = (*SERVICE_PORTS, "edge")
+) -> Iterator[Front]:
+    """Yields when all hosts of these clusters were found healthy; ends Envoy by its pid."""
     assert shutil.which(str(ENVOY)), "Envoy isn't installed: run `make test`"
+    folder.mkdir(exist_ok=True)
+    front, admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    here = {"listen": front, "admin": admin, "descriptor": str(descriptor(folder))}
+    bootstrap = rendered(dataclasses.replace(options, **here))
+    with running_envoy(folder, bootstrap) as process:
+        scheme = "https" if options.mtls else "http"
+        url = f"{scheme}://{front}"
+        started = Front(front, f"http://{admin}", process, folder / "envoy.log", url)
+        deadline = time.monotonic() + 60
+        while not _ready(started, healthy):
+            assert process.poll() is None, started.log.read_text()
+            assert time.monotonic() < deadline, started.log.read_text()
+            time.sleep(0.05)
+        yield started
+
+
+@contextlib.contextmanager
+def running_envoy(folder: Path, bootstrap: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Yields once it was started; what it writes is in `envoy.log`."""
+    config = folder / "envoy.yaml"
+    config.write_text(bootstrap)
     with (folder / "envoy.log").open("wb") as log:
         process = subprocess.Popen(
-            [ENVOY, "-c", config, "--disable-hot-restart", "--concurrency", "1"],
+            [
+                *(ENVOY, "-c", config, "--disable-hot-restart", "--concurrency", "1"),
+                *("-l", "warning", "--drain-time-s", "1", "--file-flush-interval-msec", "20"),
+            ],
             cwd=REPOSITORY,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
     try:
-        started = Front(f"127.0.0.1:{front}", f"http://127.0.0.1:{admin}", process)
-        deadline = time.monotonic() + 60
-        while not _ready(started):
-            assert process.poll() is None, (folder / "envoy.log").read_text()
-            assert time.monotonic() < deadline, (folder / "envoy.log").read_text()
-            time.sleep(0.1)
-        yield started
+        yield process
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _ready(front: Front) -> bool:
+def descriptor(folder: Path) -> Path:
+    """The protos' descriptor set, made as `make envoy` makes it."""
+    made = folder.parent / "penstock.binpb"
+    if not made.exists():
+        subprocess.run(
+            [BUF, "build", "--exclude-source-info", "-o", made],
+            cwd=REPOSITORY,
+            check=True,
+            timeout=60,
+        )
+    return made
+
+
+def _ready(front: Front, healthy: Collection[str]) -> bool:
     try:
-        clusters = httpx.get(f"{front.admin}/clusters?format=json").json()["cluster_statuses"]
-        hosts = [host for cluster in clusters for host in cluster["host_statuses"]]
         return httpx.get(f"{front.admin}/ready").status_code == 200 and all(
-            host["health_status"].keys() == {"eds_health_status"} for host in hosts
+            not health for cluster in healthy for health in front.hosts(cluster).values()
         )
     except httpx.TransportError:
         return False

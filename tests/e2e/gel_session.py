@@ -1,6 +1,6 @@
 """Scenarios with Gel's Python client, run by the client's own environment.
 
-`python gel_session.py SCENARIO URL basic|bearer USER SECRET CHAT_MODEL EMBEDDING_MODEL TYPE`; a
+`python gel_session.py URL basic|bearer USER SECRET CHAT_MODEL EMBEDDING_MODEL TYPE`; a
 failed assertion is a failed test.
 
 `gel.ai.create_rag_client` opens Gel's binary protocol first. What it makes then is made here from
@@ -187,6 +187,6 @@ def errors(session: Session) -> None:
 SCENARIOS = (query, stream, leave, context, embeddings, errors)
 
 if __name__ == "__main__":
-    scenario = next(each for each in SCENARIOS if each.__name__ == sys.argv[1])
-    scenario(Session(httpx.URL(sys.argv[2]), *sys.argv[3:]))
-    print("ok")
+    for scenario in SCENARIOS:
+        scenario(Session(httpx.URL(sys.argv[1]), *sys.argv[2:]))
+        print("ok", scenario.__name__)

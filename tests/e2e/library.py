@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 class Library:
     """RetrievalService as one key sees it."""
 
-    def __init__(self, platform: Platform, channel: grpc.Channel, key: str, tenant: str) -> None:
+    def __init__(self, channel: grpc.Channel, key: str, tenant: str = "default") -> None:
         self.tenant = f"tenants/{tenant}"
         self.metadata = (("authorization", f"Bearer {key}"),)
         self.stub = RetrievalServiceStub(channel)
@@ -141,7 +141,7 @@ def library(platform: Platform, key: str = "", tenant: str = "default") -> Itera
     # One that reconnects at once: the service may have been killed a moment ago.
     options = [("grpc.max_reconnect_backoff_ms", 500)]
     with grpc.insecure_channel(platform.address("retrieval"), options) as channel:
-        yield Library(platform, channel, key or platform.key, tenant)
+        yield Library(channel, key or platform.key, tenant)
 
 
 def text_of(events: Iterable[answer_pb2.AnswerEvent]) -> str:

@@ -163,6 +163,7 @@ def errors(client: openai.OpenAI) -> None:
 SCENARIOS = {each.__name__: each for each in (story, cancelling, listing, errors)}
 
 if __name__ == "__main__":
-    scenario, url, key = sys.argv[1:4]
-    SCENARIOS[scenario](openai.OpenAI(base_url=f"{url}/v1", api_key=key, timeout=600))
-    print(f"ok {scenario} {openai.__version__}")
+    name, url, key = sys.argv[1:]
+    for scenario in SCENARIOS if name == "all" else [name]:
+        SCENARIOS[scenario](openai.OpenAI(base_url=f"{url}/v1", api_key=key, timeout=600))
+        print("ok", scenario)

@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 STARTER = REPOSITORY / "starters" / "chat" / "model"
 IMAGE_STARTER = REPOSITORY / "starters" / "image" / "model"
 USER_TOKEN = "user-token-for-tests"
+SERVICES = ("model", "inference", "embedding", "image", "training", "retrieval")
 
 
 def _minilm() -> Path:
@@ -63,9 +64,17 @@ class Platform:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as listeners:
+        found: list[int] = []
+        for _ in range(count):
+            listener = listeners.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            found.append(listener.getsockname()[1])
+        return found
 
 
 def alive(pid: int) -> bool:
@@ -86,17 +95,25 @@ def configuration(models: dict[str, dict[str, Any]], extra: str = "") -> str:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, config: str, *arguments: str, ready_within_s: float = 100
+    folder: Path, config: str, *arguments: str, ready_within_s: float = 300
 ) -> Iterator[Platform]:
-    """Yields when every service and model is settled (the table was printed)."""
+    """Yields when every service and model is settled (the table was printed).
+
+    Its ports are its own from the start: two that look for free ones at once may find the same.
+    """
     (folder / "penstock.toml").write_text(config)
     data_dir, log = folder / "data", folder / "serve.log"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
+    port, *ports = free_ports(1 + len(SERVICES))
+    environment |= {
+        f"PENSTOCK_SERVICES_{service.upper()}_ADDRESS": f"127.0.0.1:{port}"
+        for service, port in zip(SERVICES, ports, strict=True)
+    }
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "services.cli.main", "serve"),
-                *("--port", str(free_port()), "--data-dir", str(data_dir)),
+                *("--port", str(port), "--data-dir", str(data_dir)),
                 *("--config", str(folder / "penstock.toml"), *arguments),
             ],
             stdout=output,

@@ -57,6 +57,8 @@ def test_every_operation(label: str, ready: Platform) -> None:
         suppress_health_check=list(HealthCheck),
     )
     def answers(case: Case) -> None:
+        # Right as it is, it would make right requests end in 504.
+        case.headers.pop("X-Request-Timeout", None)
         case.call_and_validate(
             base_url=ready.url, headers=ready.headers(), checks=CHECKS, timeout=60
         )

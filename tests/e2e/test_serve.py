@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.e2e.stack import (
     REPOSITORY,
@@ -24,6 +25,7 @@ from tests.e2e.stack import (
     running,
 )
 
+pytestmark = pytest.mark.timeout(600)  # where others work too, models load slowly
 MODELS = {"penstock-starter": {"path": str(STARTER), "type": "chat"}}
 
 
@@ -71,17 +73,6 @@ def test_a_taken_edge_port_is_a_clear_error(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert str(port) in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-
-
-def test_a_killed_service_comes_back_and_is_said_so(tmp_path: Path) -> None:
-    with running(tmp_path, configuration(MODELS)) as platform:
-        for service in ("model", "inference", "gateway"):
-            before = platform.pid(service)
-            subprocess.run(["kill", "-9", str(before)], check=True)
-            answer_again(platform)
-            assert platform.pid(service) != before
-            assert service in platform.log.read_text()
-        assert "restart" in platform.log.read_text().lower()
 
 
 def answer_again(platform: Platform, within_s: float = 60) -> None:

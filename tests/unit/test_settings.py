@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import operator
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from services.settings import (
     ModelSettings,
     Settings,
     SettingsError,
+    TritonModelSettings,
     from_command_line,
     load,
 )
@@ -63,6 +65,11 @@ def values(leaf: Leaf) -> st.SearchStrategy[Any]:
             optional={"tokens_per_day": st.integers(0, 99), "tenants": st.lists(word, max_size=2)},
         )
         return st.dictionaries(word, workload, min_size=1, max_size=2)
+    if get_origin(kind) is Mapping and get_args(kind)[1] is TritonModelSettings:
+        hosted = st.fixed_dictionaries(
+            {"name": word}, optional={"needs": st.lists(word, max_size=2), "config": word}
+        )
+        return st.dictionaries(word, hosted, min_size=1, max_size=2)
     if get_origin(kind) is Mapping:
         model = st.fixed_dictionaries(
             {"path": st.just("/m"), "type": st.sampled_from(["chat", "image"])},
@@ -100,11 +107,10 @@ def as_toml(value: Any) -> str:
 def expected(leaf: Leaf, value: Any) -> Any:
     if isinstance(value, dict) and leaf.path[-1] == "datasets":
         return {name: DatasetSettings(path=Path(item["path"])) for name, item in value.items()}
-    if isinstance(value, dict) and leaf.path[-1] == "mtls":
+    if isinstance(value, dict) and leaf.path[-1] in ("mtls", "models") and leaf.path[0] != "api":
+        made = WorkloadSettings if leaf.path[-1] == "mtls" else TritonModelSettings
         return {
-            id_: WorkloadSettings(
-                **{name: tuple(v) if isinstance(v, list) else v for name, v in item.items()}
-            )
+            id_: made(**{name: tuple(v) if isinstance(v, list) else v for name, v in item.items()})
             for id_, item in value.items()
         }
     if isinstance(value, dict):
@@ -161,9 +167,14 @@ def test_every_key_can_be_set_every_way(leaf: Leaf, data: st.DataObject, tmp_pat
 
 def test_every_field_explains_itself() -> None:
     here = Path(str(load.__code__.co_filename))
-    parts = ("auth", "sections", "services", "training")
+    parts = ("auth", "sections", "services", "training", "triton")
     source = "".join(here.with_name(f"settings_{part}.py").read_text() for part in parts)
-    for leaf in [*LEAVES, *leaves(ModelSettings), *leaves(DatasetSettings)]:
+    for leaf in [
+        *LEAVES,
+        *leaves(ModelSettings),
+        *leaves(DatasetSettings),
+        *leaves(TritonModelSettings),
+    ]:
         declaration = source.index(f"\n    {leaf.path[-1]}: ")
         following = source[declaration + 1 :]
         assert '\n    """' in following[: following.index('"""\n') + 4], leaf.dotted
@@ -328,7 +339,11 @@ def test_mistakes_in_the_file_are_named(content: str, said: str, tmp_path: Path)
         ("PENSTOCK_SERVICES_MODEL_GRACE_S", "nan", "expected a number"),
         ("PENSTOCK_API_MODELS", "{", "expected a table"),
         ("PENSTOCK_API_MODELS", "[]", "expected a table"),
-        ("PENSTOCK_SERVICES_INFERENCE_ENGINE", "tpu", "'torch' or 'openvino' or 'echo'"),
+        (
+            "PENSTOCK_SERVICES_INFERENCE_ENGINE",
+            "tpu",
+            "'torch' or 'openvino' or 'triton' or 'echo'",
+        ),
     ],
 )
 def test_mistakes_in_the_environment_are_named(variable: str, value: str, said: str) -> None:
@@ -371,6 +386,34 @@ def test_secrets_are_not_shown() -> None:
         "PENSTOCK_DATABASE_URL": "postgresql+asyncpg://u:s3cret@h/d",
     }
     assert "s3cret" not in repr(load(env=env))
+
+
+def test_secrets_may_lie_in_files(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("s3cret\n")
+    secret = [leaf for leaf in leaves(Settings) if leaf.secret]
+    assert {leaf.dotted for leaf in secret} >= {"auth.service_token", "database.url", "redis.url"}
+    settings = load(env={f"{leaf.variable}_FILE": str(file) for leaf in secret})
+    for leaf in secret:
+        value = operator.attrgetter(leaf.dotted)(settings)
+        assert value in ("s3cret", ("s3cret",))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"PENSTOCK_SERVICE_TOKEN": "x"}, "_SERVICE_TOKEN and .*_FILE are both set"),
+        ({"PENSTOCK_SERVICE_TOKEN_FILE": "/none"}, r"\$PENSTOCK_SERVICE_TOKEN_FILE: /none can't"),
+        ({"PENSTOCK_LOG_LEVEL_FILE": "x"}, "unknown environment variable"),  # that is no secret
+    ],
+)
+def test_files_of_secrets_that_make_no_sense(
+    more: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("s3cret")
+    with pytest.raises(SettingsError, match=said):
+        load(env={"PENSTOCK_SERVICE_TOKEN_FILE": str(file)} | more)
 
 
 def test_settings_are_frozen() -> None:

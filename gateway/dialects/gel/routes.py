@@ -24,7 +24,7 @@ from gateway.dialects.gel.envelope import GelDialect
 from gateway.dialects.gel.paths import target_of
 from gateway.dialects.gel.sign_in import SignIn
 from gateway.errors import Problem, ProblemError, unavailable
-from gateway.guard import Guard
+from gateway.guard import Guard, identified
 from gateway.relays import CUT_SHORT, EventCall, EventReader, relay
 from gateway.settings import Settings
 from gateway.validation import decode
@@ -73,7 +73,7 @@ class BranchAi:
                 Problem("METHOD_NOT_ALLOWED", "Invalid request method", allow="POST")
             )
         context = context_of(scope)
-        caller = caller_of(self._guard.authenticator, context)
+        caller = await identified(caller_of, self._guard.authenticator, context)
         await self._guard.admit(context, self._dialect, caller)
         tenant = await self._branches.tenant_of(target.branch, context)
         content_type = context.headers.get("content-type", "").partition(";")[0]

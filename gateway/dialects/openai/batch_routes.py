@@ -72,7 +72,7 @@ class Batches:
             body, context.headers.get(translate.KEY_HEADER.lower())
         )
         owners = self._batches.owners
-        if owners.available and not owners.may_own(context.principal.id):
+        if owners.available and not owners.may_own(context.principal):
             message = (
                 "The requests of a batch run later, with the key that made it, and this credential "
                 "can't be kept till then. Make the batch with an API key."

@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from penstock.inference.v1 import message_pb2
 
@@ -10,6 +11,9 @@ from gateway.dialects.openai import schema
 from gateway.errors import ProblemError, invalid
 from gateway.raw_json import DEEPEST_JSON, json_object, load_json
 from gateway.validation import missing
+
+Written = TypeVar("Written")
+"""A part as a client writes it."""
 
 _ROLES = {
     "system": message_pb2.ROLE_SYSTEM,
@@ -89,26 +93,42 @@ def _parts(message: schema.ChatMessage, path: str) -> list[message_pb2.Part]:
         return [message_pb2.Part(text=refusal)] if refusal else []
     if isinstance(content, str):
         return [message_pb2.Part(text=content)]
+    return to_parts(content, f"{path}.content", _part)
+
+
+def _part(part: schema.ContentPart, path: str) -> str | message_pb2.Image:
+    if part.type == "image_url":
+        return _image(part, path)
+    text = part.text if part.type == "text" else part.refusal
+    if text is None:
+        raise missing(f"{path}.{part.type}")
+    return text
+
+
+def to_parts(
+    content: Sequence[Written], path: str, read: Callable[[Written, str], str | message_pb2.Image]
+) -> list[message_pb2.Part]:
+    """Translates what a message is made of; texts that follow each other become one, in lines.
+
+    Raises:
+        ProblemError: there is nothing, or `read` can't take a part.
+    """
     if not content:
         raise invalid(
-            f"Invalid '{path}.content': empty array. Expected an array with minimum length 1, "
+            f"Invalid '{path}': empty array. Expected an array with minimum length 1, "
             "but got an empty array instead.",
-            f"{path}.content",
+            path,
             "empty_array",
         )
     parts: list[message_pb2.Part] = []
-    for number, part in enumerate(content):
-        where = f"{path}.content[{number}]"
-        if part.type == "image_url":
-            parts.append(message_pb2.Part(image=_image(part, where)))
-            continue
-        text = part.text if part.type == "text" else part.refusal
-        if text is None:
-            raise missing(f"{where}.{part.type}")
-        if parts and parts[-1].HasField("text"):
-            parts[-1].text += "\n" + text
+    for number, written in enumerate(content):
+        found = read(written, f"{path}[{number}]")
+        if isinstance(found, message_pb2.Image):
+            parts.append(message_pb2.Part(image=found))
+        elif parts and parts[-1].HasField("text"):
+            parts[-1].text += "\n" + found
         else:
-            parts.append(message_pb2.Part(text=text))
+            parts.append(message_pb2.Part(text=found))
     return parts
 
 

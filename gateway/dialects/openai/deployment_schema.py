@@ -74,7 +74,7 @@ class Prediction(msgspec.Struct, kw_only=True):
     """Body of the answer of `POST /v1/predict`: the model's first output, in a row."""
 
     deployment_id: str
-    output: list[float | int | bool | None]
+    output: list[float | int | bool | str | None]
     shape: list[int]
     latency_ms: float
 

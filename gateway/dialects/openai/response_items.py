@@ -8,7 +8,7 @@ import msgspec
 from penstock.inference.v1 import message_pb2
 
 from gateway.context import new_id
-from gateway.dialects.openai.conversation import data_image
+from gateway.dialects.openai.conversation import data_image, to_parts
 from gateway.dialects.openai.response_schema import InputItem, InputPart
 from gateway.errors import ProblemError, invalid
 from gateway.raw_json import DEEPEST_JSON, load_json
@@ -195,25 +195,11 @@ def _result(item: InputItem, path: str, calls: set[str]) -> message_pb2.Message:
 def _parts(content: str | list[InputPart], path: str) -> list[message_pb2.Part]:
     if isinstance(content, str):
         return [message_pb2.Part(text=content)]
-    if not content:
-        raise invalid(
-            f"Invalid '{path}': empty array. Expected an array with minimum length 1, "
-            "but got an empty array instead.",
-            path,
-            "empty_array",
-        )
-    parts: list[message_pb2.Part] = []
-    for number, part in enumerate(content):
-        where = f"{path}[{number}]"
-        if part.type == "input_image":
-            parts.append(message_pb2.Part(image=_image(part, where)))
-            continue
-        text = _text(part, where)
-        if parts and parts[-1].HasField("text"):
-            parts[-1].text += "\n" + text
-        else:
-            parts.append(message_pb2.Part(text=text))
-    return parts
+    return to_parts(content, path, _part)
+
+
+def _part(part: InputPart, path: str) -> str | message_pb2.Image:
+    return _image(part, path) if part.type == "input_image" else _text(part, path)
 
 
 def _text(part: InputPart, path: str) -> str:

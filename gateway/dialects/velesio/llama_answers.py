@@ -12,11 +12,10 @@ from penstock.inference.v1 import inference_service_pb2 as inference_pb2
 
 from gateway.dialects.velesio import answer_schema as answers
 from gateway.dialects.velesio.frames import unsplit
+from gateway.json_values import finite
 
 SLOT = 0
 """Sequences have no lasting slots here; clients want to be told one."""
-
-_LEAST_LOGPROB = -9999.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +106,10 @@ def probabilities(
             token.token_id,
             token.token,
             list(token.bytes),
-            _finite(token.logprob),
+            finite(token.logprob),
             [
                 answers.TopProbability(
-                    top.token_id, top.token, list(top.bytes), _finite(top.logprob)
+                    top.token_id, top.token, list(top.bytes), finite(top.logprob)
                 )
                 for top in token.top
             ],
@@ -154,7 +153,3 @@ def _milliseconds(span: Duration) -> float:
 
 def _share(amount: float, of: float) -> float:
     return round(amount / of, 3) if of else 0.0
-
-
-def _finite(logprob: float) -> float:
-    return max(logprob, _LEAST_LOGPROB)

@@ -93,9 +93,7 @@ class ModelLoading:
         """
         if encoder not in ENCODERS:
             raise FailedPrecondition(f"Unknown encoder “{encoder}”: use {' or '.join(ENCODERS)}.")
-        if self._scores_pairs and getattr(self._config, "pad_token_id", None) is None:
-            self._config.pad_token_id = 0  # causal classifiers find an input's end by it
-        model = self._transformers_model()
+        model = self.transformers_model()
         pad = int(getattr(self._config, "pad_token_id", None) or 0)
         padded = PaddedEncoder(model, pad=pad, types=self._types)
         width = int(self._config.hidden_size)
@@ -158,7 +156,10 @@ class ModelLoading:
         least = 1.0 if self._scores_pairs else 1e-6
         return differs(own, reference, self._samples, self._device, least_norm=least)
 
-    def _transformers_model(self) -> PreTrainedModel:
+    def transformers_model(self) -> PreTrainedModel:
+        """The model as transformers runs it. Raises as `load` does."""
+        if self._scores_pairs and getattr(self._config, "pad_token_id", None) is None:
+            self._config.pad_token_id = 0  # causal classifiers find an input's end by it
         kind = self._config.model_type
         try:
             model, report = self._from_pretrained("sdpa")

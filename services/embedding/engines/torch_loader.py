@@ -2,38 +2,23 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
 
 import torch
 import transformers
-from transformers import PretrainedConfig
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-)
 
 from services.embedding.engine import EncoderInfo, EncoderSpec
 from services.embedding.engines.dense import Finish
 from services.embedding.engines.encoder_check import samples
-from services.embedding.engines.encoder_model import ModelLoading, has_own_encoder
+from services.embedding.engines.encoder_facts import read_facts
+from services.embedding.engines.encoder_model import ModelLoading
 from services.embedding.engines.hf_text import load_tokenizer
-from services.embedding.engines.packed_facts import native_context
-from services.embedding.engines.sentence_files import SentenceFiles, read_sentence_files
 from services.embedding.engines.torch_encoder import Machine, TorchEncoder
 from services.embedding.engines.torch_settings import TorchSettings
-from services.errors import FailedPrecondition
-from services.weights.configuration import load_config
-from services.weights.folder import ModelFolder, digest
 from services.weights.processor import choose_device, choose_dtype
 
 transformers.utils.logging.disable_progress_bar()
 
 Progress = Callable[[float], None]
-
-_UNBOUNDED = 10**6
-"""A tokenizer's length from here on means that it knows none."""
-_SQUEEZED = frozenset({"Sigmoid", "Identity"})
-"""Activations of a cross-encoder that a sigmoid stands for: scores keep their order."""
 
 
 class TorchLoader:
@@ -57,19 +42,18 @@ class TorchLoader:
         settings = self._settings
         if settings.torch_threads:
             torch.set_num_threads(settings.torch_threads)
-        files = read_sentence_files(spec.source)
-        folder = ModelFolder(files.transformer)
+        facts = read_facts(
+            spec.source, context_length=spec.context_length, scores_pairs=spec.scores_pairs
+        )
+        files, folder, config = facts.files, facts.folder, facts.config
+        context = facts.context_length
         device = choose_device(settings.device)
         dtype = choose_dtype(
             spec.dtype if spec.dtype not in ("", "auto") else settings.dtype, device
         )
-        config = load_config(folder)
-        _check_kind(config, files, scores_pairs=spec.scores_pairs)
-        context = _context_length(config, folder, files, spec.context_length)
         report(0.05)
         text = load_tokenizer(folder, lowercase=files.lowercase, pools_prefix=files.pools_prompt)
         report(0.15)
-        vocabulary_size = int(config.vocab_size)
         loading = ModelLoading(
             folder,
             config,
@@ -78,7 +62,7 @@ class TorchLoader:
             scores_pairs=spec.scores_pairs,
             types=text.pair_types,
             samples=samples(
-                vocabulary_size=vocabulary_size,
+                vocabulary_size=facts.vocabulary_size,
                 context_length=context,
                 avoid=int(getattr(config, "pad_token_id", None) or 0),
                 pairs=spec.scores_pairs,
@@ -86,7 +70,7 @@ class TorchLoader:
         )
         model = loading.load(settings.encoder)
         report(0.9)
-        modes = files.modes or _usual_pooling(config)
+        modes = facts.modes
         finish = Finish(files.after, len(modes) * model.width, device)
         vectors = not spec.scores_pairs
         info = EncoderInfo(
@@ -96,10 +80,10 @@ class TorchLoader:
             build=(
                 f"torch-{torch.__version__}_transformers-{transformers.__version__}_"
                 f"{'packed_' if model.packed else ''}"
-                f"{digest(spec.source, [*folder.weights, *finish.files])}"
+                f"{facts.digest()}"
             ),
             context_length=context,
-            vocabulary_size=vocabulary_size,
+            vocabulary_size=facts.vocabulary_size,
             parameter_count=model.parameter_count,
             dimensions=finish.dimensions if vectors else 0,
             shortening=vectors and files.shortening,
@@ -110,80 +94,3 @@ class TorchLoader:
             batch_tokens=settings.batch_tokens,
         )
         return TorchEncoder(info, text, Machine(model, modes, finish, device))
-
-
-def _check_kind(config: PretrainedConfig, files: SentenceFiles, *, scores_pairs: bool) -> None:
-    """Refuses a folder that is of the other kind, or that no vector or score can be had of."""
-    kind = str(config.model_type)
-    classifies = any(
-        str(name).endswith("ForSequenceClassification")
-        for name in cast("list[Any]", config.architectures or [])
-    )
-    if not scores_pairs:
-        if classifies and not files.modes:
-            raise FailedPrecondition(
-                "This folder holds a cross-encoder, which scores pairs and makes no vectors: "
-                "deploy it with kind RERANK."
-            )
-        if config.is_encoder_decoder and not has_own_encoder(config):
-            raise FailedPrecondition(
-                f"{kind} is an encoder-decoder whose encoder transformers does not load alone: "
-                f"deploy an encoder."
-            )
-        return
-    if files.modes:
-        raise FailedPrecondition(
-            "This folder holds an embedding model, which does not score pairs: deploy it with "
-            "kind EMBEDDING; reranking by the similarity of its vectors needs nothing else."
-        )
-    if config.num_labels != 1:
-        raise FailedPrecondition(
-            f"This classifier has {config.num_labels} labels; a cross-encoder has one, the "
-            f"relevance: deploy one of those."
-        )
-    given = config.to_dict()
-    saved: Any = given.get("sentence_transformers") or {}
-    activation = str(
-        saved.get("activation_fn")
-        or given.get("sbert_ce_default_activation_function")
-        or "torch.nn.modules.activation.Sigmoid"
-    )
-    if activation.rsplit(".", 1)[-1] not in _SQUEEZED:
-        raise FailedPrecondition(
-            f"The cross-encoder's activation “{activation}” is not known here: it has to be "
-            f"torch's Sigmoid or Identity."
-        )
-
-
-def _context_length(
-    config: PretrainedConfig, folder: ModelFolder, files: SentenceFiles, wanted: int
-) -> int:
-    """The length to serve: what was asked for, else what the files say, within the weights."""
-    native = native_context(config)
-    if native and wanted > native:
-        raise FailedPrecondition(
-            f"A context of {wanted} tokens was asked for, but these weights hold {native}: ask "
-            f"for at most that."
-        )
-    tokenizer: Any = folder.tokenizer_config.get("model_max_length") or 0
-    said = files.max_length or (int(tokenizer) if 0 < tokenizer < _UNBOUNDED else 0)
-    lengths = [length for length in (native, wanted or said) if length]
-    if not lengths:
-        raise FailedPrecondition(
-            "The folder does not say how long an input may be (max_seq_length in "
-            "sentence_bert_config.json): give the model a context length."
-        )
-    return min(lengths)
-
-
-def _usual_pooling(config: PretrainedConfig) -> tuple[str, ...]:
-    """How a bare transformer is pooled: what its states are trained for.
-
-    The last token of a causal model has seen all others; encoders are averaged.
-    """
-    kind = str(config.model_type)
-    named: Any = config.architectures or []
-    causal = any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in named) or (
-        kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    )
-    return ("lasttoken",) if causal and not config.is_encoder_decoder else ("mean",)

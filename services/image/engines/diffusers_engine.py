@@ -3,8 +3,8 @@
 import copy
 import logging
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,6 +20,8 @@ from services.weights.memory import free_bytes
 
 _log = logging.getLogger(__name__)
 _PROBE_SIDE = 64
+
+T = TypeVar("T")
 
 
 class DiffusersModel:
@@ -40,11 +42,11 @@ class DiffusersModel:
 
     def refusal(self, plan: Plan) -> tuple[str, str] | None:
         """Why a plan can't be drawn."""
-        return None if self._machine is None else refusal(plan, self._info, self._machine)
+        return None if self._machine is None else refusal(plan, self._info, self._machine.solvers)
 
     def memory_bytes(self, plan: Plan, count: int) -> int:
         """About what a batch takes."""
-        return 0 if self._machine is None else memory_bytes(plan, count, self._machine)
+        return 0 if self._machine is None else memory_bytes(plan, count, self._machine.shapes())
 
     def free_memory_bytes(self) -> int:
         """Free memory of the device, with what its allocator keeps for the next drawings."""
@@ -73,6 +75,15 @@ class DiffusersModel:
             )
         except (Leaving, GivenUp):
             return None
+
+    async def on_thread(self, work: Callable[[Machine], T]) -> T:
+        """Runs other work on the engine's thread, when its turn has come."""
+
+        def perform(_presence: Presence) -> T:
+            assert self._machine is not None
+            return work(self._machine)
+
+        return await self._device.run(perform)
 
     async def probe(self) -> None:
         """Draws one real step."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from services.image.engines.diffusers_families import Pipelines
 from services.image.engines.diffusers_latents import Codec, resized
+from services.image.engines.diffusers_memory import Shapes
 from services.image.engines.diffusers_preview import Colours
 from services.image.engines.diffusers_rows import Rows
 from services.image.engines.diffusers_schedules import Config, Solver
@@ -43,6 +44,24 @@ class Machine:
         if not self.pipelines.family.packs:
             return latents
         return self.pipelines.text._unpack_latents(latents, height, width, self.codec.scale)
+
+    def shapes(self) -> Shapes:
+        """What decides how much memory drawings take."""
+        denoiser = self.pipelines.denoiser
+        config: Any = denoiser.config
+        vae: Any = self.pipelines.text.vae.config
+        widths = vae.get("block_out_channels") or vae.decoder_block_out_channels
+        unet = self.pipelines.family.denoiser == "unet"
+        packs = self.pipelines.family.packs
+        return Shapes(
+            scale=self.codec.scale,
+            itemsize=denoiser.dtype.itemsize,
+            levels=tuple(config.block_out_channels) if unet else (),
+            inner=0 if unet else config.num_attention_heads * config.attention_head_dim,
+            token_latents=4 if packs else 1 if unet else config.patch_size**2,
+            vae_first=widths[0],
+            vae_widest=max(widths),
+        )
 
     @contextlib.contextmanager
     def meeting_edges(self) -> Generator[None]:

@@ -1,7 +1,5 @@
 """Cheap pictures of latents: a linear map to colours, fitted to the model's own VAE."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from services.image.engines.diffusers_latents import Codec
+from services.image.engines.latent_colours import ColourMap, painted
 
 _SIDE = 12
 """Latents of a side of the pictures that it is fitted to."""
@@ -32,13 +31,16 @@ class Colours:
             colours.append(np.asarray(small, np.float64).reshape(-1, 3) / 255)
         known = _with_one(torch.cat(latents).double()).numpy()
         wanted = np.concatenate(colours)
-        self._map: Any = np.linalg.lstsq(known, wanted, rcond=None)[0]
+        self._map: ColourMap = np.asarray(np.linalg.lstsq(known, wanted, rcond=None)[0], np.float64)
+
+    @property
+    def table(self) -> ColourMap:
+        """The map: a row for each channel, and one that is added."""
+        return self._map
 
     def __call__(self, latents: Tensor) -> Image.Image:
         """A picture with one pixel for each latent. They are of shape (1, channels, …)."""
-        rows = _with_one(latents[0].movedim(0, -1).double().cpu()).numpy()
-        colours = np.nan_to_num(rows @ self._map).clip(0, 1)
-        return Image.fromarray((colours * 255).round().astype(np.uint8))
+        return painted(latents[0].float().cpu().numpy(), self._map)
 
 
 def _with_one(rows: Tensor) -> Tensor:

@@ -1,21 +1,50 @@
 """Why a plan can't be drawn with a model: what depends on sampler, schedule and model together."""
 
+from collections.abc import Mapping
+from typing import Protocol
+
 from services.image.engine import ImageModelInfo, Mode, Plan, Tuning
-from services.image.engines.diffusers_machine import Machine
-from services.image.engines.diffusers_schedules import Solver
 from services.image.samplers import AUTOMATIC
 
 Refusal = tuple[str, str] | None
 
 
-def refusal(plan: Plan, info: ImageModelInfo, machine: Machine) -> Refusal:
+class SolverFacts(Protocol):
+    """What a sampler's name stands for, as far as it decides what can be drawn."""
+
+    @property
+    def sampler(self) -> str:
+        """Canonical name."""
+        ...
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """Those it can use besides `automatic`."""
+        ...
+
+    @property
+    def tuning(self) -> frozenset[str]:
+        """Fields of `Tuning` that it honours."""
+        ...
+
+    @property
+    def adds_noise(self) -> bool:
+        """Whether it adds noise while it walks."""
+        ...
+
+
+Solvers = Mapping[str, SolverFacts]
+"""By the names of their samplers."""
+
+
+def refusal(plan: Plan, info: ImageModelInfo, solvers: Solvers) -> Refusal:
     """The field of `ImageRequest` and a sentence; None when it can be drawn."""
     return (
         _sizes(plan, info)
-        or _sampler(plan.sampler, plan.scheduler, "", machine)
-        or _tuning(plan, machine.solvers[plan.sampler])
+        or _sampler(plan.sampler, plan.scheduler, "", solvers)
+        or _tuning(plan, solvers[plan.sampler])
         or _text(plan, info)
-        or _hires(plan, info, machine)
+        or _hires(plan, info, solvers)
     )
 
 
@@ -34,10 +63,10 @@ def _sizes(plan: Plan, info: ImageModelInfo) -> Refusal:
     return None
 
 
-def _sampler(sampler: str, scheduler: str, prefix: str, machine: Machine) -> Refusal:
-    solver = machine.solvers.get(sampler)
+def _sampler(sampler: str, scheduler: str, prefix: str, solvers: Solvers) -> Refusal:
+    solver = solvers.get(sampler)
     if solver is None:
-        known = ", ".join(machine.solvers)
+        known = ", ".join(solvers)
         return f"{prefix}sampler", f"This model can't use the sampler “{sampler}”. It has: {known}."
     if scheduler not in (AUTOMATIC, *solver.schedules):
         known = ", ".join((AUTOMATIC, *solver.schedules))
@@ -46,7 +75,7 @@ def _sampler(sampler: str, scheduler: str, prefix: str, machine: Machine) -> Ref
     return None
 
 
-def _tuning(plan: Plan, solver: Solver) -> Refusal:
+def _tuning(plan: Plan, solver: SolverFacts) -> Refusal:
     tuning, neutral = plan.tuning, Tuning()
     for name in ("s_churn", "s_tmin", "s_tmax", "s_noise", "s_min_uncond"):
         if getattr(tuning, name) != getattr(neutral, name) and name not in solver.tuning:
@@ -79,11 +108,11 @@ def _text(plan: Plan, info: ImageModelInfo) -> Refusal:
     return None
 
 
-def _hires(plan: Plan, info: ImageModelInfo, machine: Machine) -> Refusal:
+def _hires(plan: Plan, info: ImageModelInfo, solvers: Solvers) -> Refusal:
     hires = plan.hires
     if hires is None:
         return None
     if hires.upscaler not in info.upscalers:
         known = ", ".join(sorted(info.upscalers))
         return "hires.upscaler", f"There is no upscaler “{hires.upscaler}”. There are: {known}."
-    return _sampler(hires.sampler, hires.scheduler, "hires.", machine)
+    return _sampler(hires.sampler, hires.scheduler, "hires.", solvers)

@@ -66,13 +66,14 @@ class Watching:
 
     def preview(self, row: int) -> Image.Image:
         """A cheap picture of one drawing."""
-        return self._machine.colours(self._clean(row))
+        return self._machine.colours(self.clean(row))
 
     def picture(self, row: int) -> Image.Image:
         """One drawing, decoded as it is now."""
-        return self._coding.decode(self._clean(row))
+        return self._coding.decode(self.clean(row))
 
-    def _clean(self, row: int) -> Tensor:
+    def clean(self, row: int) -> Tensor:
+        """Latents of one drawing as it will be, as far as can be told now; of shape (1, …)."""
         plan, start = self._plan, self._start
         assert self._latents is not None
         found = self._walk.clean(row) if self._done < self._steps else None

@@ -72,6 +72,8 @@ class EchoSettings:
     height: int = 512
     max_batch: int = 8
     """Most drawings that run together."""
+    max_prompt_tokens: int = 0
+    """Most words of a prompt. 0: as many as there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class EchoModel:
             tiling=True,
             tuning=_TUNING,
             max_batch=settings.max_batch,
+            max_prompt_tokens=settings.max_prompt_tokens,
         )
         self._device = DeviceThread("echo-image")
 

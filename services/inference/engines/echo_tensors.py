@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from services.errors import Unavailable
 from services.inference.tensor_engine import (
@@ -19,10 +20,12 @@ OUTPUT = TensorSpec("output", "FP32", None)
 
 
 class EchoTensors:
-    """Echoes one tensor of 32-bit floats, of any shape."""
+    """Echoes one tensor, of any shape."""
 
-    def __init__(self) -> None:
-        self._info = TensorEngineInfo("echo", "cpu", "none", "echo-1", (INPUT,), (OUTPUT,))
+    def __init__(self, datatype: str = INPUT.datatype) -> None:
+        """Takes the type of the tensor."""
+        given, answered = (replace(spec, datatype=datatype) for spec in (INPUT, OUTPUT))
+        self._info = TensorEngineInfo("echo", "cpu", "none", "echo-1", (given,), (answered,))
         self._throughput = Throughput()
         self._closed = False
 

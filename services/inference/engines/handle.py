@@ -29,7 +29,8 @@ class ScheduledGroup:
         """Ends the group."""
         self._group.muted = True  # also for events that are on their way already
         if not self._group.over:
-            self._apply(lambda scheduler: scheduler.cancel(self._group))
+            asked = time.monotonic()
+            self._apply(lambda scheduler: scheduler.cancel(self._group, asked))
 
     def pause(self) -> None:
         """Leaves it out of the next steps."""

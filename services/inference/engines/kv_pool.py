@@ -63,6 +63,11 @@ class KvPool:
         return self._owned
 
     @property
+    def usage(self) -> float:
+        """Share of the memory that sequences have, in [0, 1]."""
+        return min(1.0, self._owned * (self._columns + 1) / self._limits.tokens)
+
+    @property
     def rows(self) -> Sequence[KvRow | None]:
         """Rows by place; None where nothing is kept."""
         return self._places

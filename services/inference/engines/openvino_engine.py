@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 
-from services.errors import Unavailable, UnsupportedParameter
+from services.errors import Unavailable
 from services.inference.engine import (
     EngineInfo,
     EngineStatus,
@@ -21,7 +21,7 @@ from services.inference.engine import (
     Sink,
 )
 from services.inference.engines.adapters import WithoutAdapters
-from services.inference.engines.guides import check_forms, without_guides
+from services.inference.engines.guides import without_guides
 from services.inference.engines.handle import deliver
 from services.inference.engines.openvino_link import WorkerLink
 from services.inference.engines.openvino_messages import (
@@ -35,6 +35,8 @@ from services.inference.engines.openvino_messages import (
     Stepped,
 )
 from services.inference.engines.openvino_queue import OpenVinoQueue
+from services.inference.engines.queue_handle import QueuedGroup
+from services.inference.engines.queue_turns import QueueTurns
 from services.inference.engines.sequences import GroupState, SequenceState
 
 _log = logging.getLogger(__name__)
@@ -63,8 +65,7 @@ class OpenVinoEngine(WithoutAdapters):
         self._eos = eos
         self._prefix_caching = prefix_caching
         self._loop = asyncio.get_running_loop()
-        self._turning: asyncio.Handle | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._turns = QueueTurns(queue, self._turn)
         self._probes: dict[int, asyncio.Future[None]] = {}
         self._probe_keys = count(_FIRST_PROBE)
         self._closing = False
@@ -79,18 +80,8 @@ class OpenVinoEngine(WithoutAdapters):
     def submit(self, group: GroupRequest, sink: Sink) -> GroupHandle:
         """Queues a group."""
         self._check_alive()
-        if self._prefix_caching and not group.reuse:
-            raise UnsupportedParameter(
-                "'cache_hint.reuse' can't be switched off for one request: this model's engine "
-                "shares attention state between all of them.",
-                field="cache_hint.reuse",
-            )
-        check_forms(group, None)
-        now = time.monotonic()
-        deadline = None if group.deadline is None else now + group.deadline - self._loop.time()
-        state = self._queue.submit(group, sink, deadline=deadline, now=now)
-        self._turn_soon()
-        return _Handle(state, self)
+        state = self._turns.submit(group, sink, shares_prefixes=self._prefix_caching)
+        return QueuedGroup(state, self)
 
     async def compile(self, grammar: Grammar) -> object:
         """Refuses: forms are not passed on to OpenVINO."""
@@ -119,17 +110,13 @@ class OpenVinoEngine(WithoutAdapters):
         self._stop("The model is being unloaded: try again.")
         await self._link.close()
         await self._listener
-        if self._turning is not None:
-            self._turning.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._turns.stop()
 
     # What handles ask for.
 
     def change(self, command: Callable[[OpenVinoQueue], None]) -> None:
         """Applies a change to the queue, and has it take effect."""
-        command(self._queue)
-        self._turn_soon()
+        self._turns.change(command)
 
     def hold(self, group: GroupState, *, held: bool) -> None:
         """Keeps a group's tokens back, or gives them out."""
@@ -137,16 +124,11 @@ class OpenVinoEngine(WithoutAdapters):
         keys = queue.pause(group) if held else queue.resume(group, time.monotonic())
         if keys:
             self._link.send(Hold(keys, held))
-        self._turn_soon()
+        self._turns.soon()
 
     # Turns.
 
-    def _turn_soon(self) -> None:
-        if self._turning is None:
-            self._turning = self._loop.call_soon(self._turn)
-
     def _turn(self) -> None:
-        self._turning = None
         changes = self._queue.plan(time.monotonic())
         if changes.dropped:
             self._link.send(Drop(changes.dropped))
@@ -154,23 +136,7 @@ class OpenVinoEngine(WithoutAdapters):
             self._link.send(_add(sequence, self._eos))
             if sequence.group.paused:
                 self._link.send(Hold([sequence.key], held=True))
-        self._deliver()
-        self._arm()
-
-    def _deliver(self) -> None:
-        for group in deliver(self._queue.take_events()):
-            self.change(lambda queue, group=group: queue.cancel(group))
-
-    def _arm(self) -> None:
-        """Has the next turn come when the earliest deadline does."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = self._queue.next_deadline()
-        if deadline is not None:
-            self._timer = self._loop.call_later(
-                max(0.0, deadline - time.monotonic()), self._turn_soon
-            )
+        self._turns.finish()
 
     async def _listen(self) -> None:
         try:
@@ -230,35 +196,6 @@ class OpenVinoEngine(WithoutAdapters):
             raise Unavailable("The model is being unloaded: try again.", retry_after_s=1.0)
         if self._dead:
             raise Unavailable("The engine has stopped after an error: load the model again.")
-
-
-class _Handle:
-    """The handle that `submit` returns."""
-
-    def __init__(self, group: GroupState, engine: OpenVinoEngine) -> None:
-        self._group = group
-        self._engine = engine
-
-    def finish(self, index: int) -> None:
-        """Ends one sequence."""
-        if not self._group.over:
-            self._engine.change(lambda queue: queue.finish(self._group, index, time.monotonic()))
-
-    def cancel(self) -> None:
-        """Ends the group."""
-        self._group.muted = True
-        if not self._group.over:
-            self._engine.change(lambda queue: queue.cancel(self._group))
-
-    def pause(self) -> None:
-        """Keeps its tokens back."""
-        if not self._group.over:
-            self._engine.hold(self._group, held=True)
-
-    def resume(self) -> None:
-        """Gives them out again."""
-        if not self._group.over:
-            self._engine.hold(self._group, held=False)
 
 
 def _add(sequence: SequenceState, eos: frozenset[int]) -> Add:

@@ -111,12 +111,14 @@ class OpenVinoQueue:
                 self._accept(sequence, token_id, score, now)
         return [sequence.key for sequence in running]
 
-    def status(self, now: float) -> EngineStatus:
-        """Counts at this moment."""
+    def status(self, now: float, *, adapter: str = "") -> EngineStatus:
+        """Counts at this moment: of the model itself, or of one of its adapters. What has been
+        completed is counted for all of them together, with the model."""
+        waiting = (group for group in self._groups() if group.request.adapter == adapter)
         return EngineStatus(
-            running=len(self._running),
-            waiting=self._waiting,
-            completed_24h=self._throughput.completed_24h(now),
+            running=sum(one.adapter == adapter for one in self._running.values()),
+            waiting=sum(len(group.staged(Stage.WAITING)) for group in dict.fromkeys(waiting)),
+            completed_24h=0 if adapter else self._throughput.completed_24h(now),
         )
 
     # What the engine's turn does.
@@ -136,15 +138,28 @@ class OpenVinoQueue:
         self, key: int, tokens: Sequence[int], logprobs: Sequence[float], now: float
     ) -> None:
         """Takes tokens of a sequence."""
+        scores = [TokenScore(*one) for one in zip(tokens, _negative(logprobs), strict=False)]
+        self.accept_scored(key, tokens, scores or [None] * len(tokens), now)
+
+    def accept_scored(
+        self, key: int, tokens: Sequence[int], scores: Sequence[TokenScore | None], now: float
+    ) -> None:
+        """Takes tokens of a sequence, each with its score."""
         sequence = self._running.get(key)
         if sequence is None:
             return
-        for place, token_id in enumerate(tokens):
-            score = TokenScore(token_id, min(0.0, logprobs[place])) if logprobs else None
+        for token_id, score in zip(tokens, scores, strict=True):
             if sequence.group.paused:
                 self._held.setdefault(key, []).append((token_id, score))
             else:
                 self._accept(sequence, token_id, score, now)
+
+    def end(self, key: int, reason: EndReason, now: float) -> None:
+        """Takes that a sequence ended by what its tokens don't tell."""
+        sequence = self._running.get(key)
+        if sequence is not None:
+            self._emit(sequence.group, sequence.ended(reason))
+            self._end_sequence(sequence, now)
 
     def lost(self, key: int, error: Exception) -> None:
         """Fails the group of a sequence that the pipeline gave up."""
@@ -267,3 +282,8 @@ class OpenVinoQueue:
         elif sequence.stage is Stage.WAITING:
             self._waiting -= 1
         sequence.stage = Stage.OVER
+
+
+def _negative(logprobs: Sequence[float]) -> list[float]:
+    """Rounding may have made them a little more than they can be."""
+    return [min(0.0, one) for one in logprobs]

@@ -7,7 +7,6 @@ inference at a time; the others wait here. A process that ends is started anew f
 import asyncio
 import contextlib
 import logging
-import math
 from collections.abc import Sequence
 from itertools import count
 
@@ -27,20 +26,16 @@ from services.inference.engines.openvino_tensor_messages import (
     Stop,
 )
 from services.inference.engines.tensor_line import TensorJob, TensorLine
+from services.inference.engines.tensor_trials import zeros
 from services.inference.tensor_engine import (
-    ANY_SIZE,
-    DATATYPES,
     Inferred,
     Tensor,
     TensorEngineInfo,
-    TensorSpec,
     TensorStatus,
 )
 
 _log = logging.getLogger(__name__)
 
-_MOST_ZEROS = 2**22
-"""Largest tensor that a model is tried with."""
 _STOP_S = 10.0
 """Time that a run gets to end after it was stopped; then its process is ended."""
 
@@ -168,18 +163,6 @@ class OpenVinoTensors:
         link, self._link = self._link, None
         if link is not None:
             await link.close()
-
-
-def zeros(specs: Sequence[TensorSpec]) -> list[Tensor]:
-    """Tensors to try a model with: of the smallest sizes that it takes, unless they are large."""
-    tensors: list[Tensor] = []
-    for spec in specs:
-        shape = tuple(1 if size == ANY_SIZE else size for size in spec.shape or ())
-        if math.prod(shape) > _MOST_ZEROS:
-            shape = (0,) * len(shape)
-        size = DATATYPES[spec.datatype] * math.prod(shape)
-        tensors.append(Tensor(spec.name, spec.datatype, shape, bytes(size)))
-    return tensors
 
 
 def _array(tensor: Tensor) -> Array:

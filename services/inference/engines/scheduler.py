@@ -26,6 +26,7 @@ from services.inference.engines.drafts import Drafts
 from services.inference.engines.kv_pool import KvPool
 from services.inference.engines.residents import Residents
 from services.inference.engines.sequences import GroupState, SequenceState, Stage
+from services.inference.engines.step_figures import StepFigures
 from services.inference.engines.steps import (
     LEAST_PREFILL,
     Span,
@@ -64,6 +65,7 @@ class Scheduler:
         self._sequences = 0  # that wait or run
         self._changed = False
         self._throughput = Throughput(now)
+        self._figures = StepFigures()
         self._completed: dict[str, Throughput] = {}  # by adapter
         self._outgoing: dict[GroupState, None] = {}
         self._keys = count()
@@ -102,8 +104,9 @@ class Scheduler:
         self._changed = True
         return group
 
-    def cancel(self, group: GroupState) -> None:
-        """Ends a group without a word."""
+    def cancel(self, group: GroupState, asked: float | None = None) -> None:
+        """Ends a group without a word; that was `asked` for at this time."""
+        self._figures.cancelled(None if group.over else asked)
         group.muted = True
         self._end_group(group)
 
@@ -128,11 +131,13 @@ class Scheduler:
     def status(self, now: float, adapter: str = "") -> EngineStatus:
         """Counts at this moment, of what runs with an adapter or without."""
         groups = [g for g in self._residents.groups() if g.request.adapter == adapter]
-        completed = self._completed.get(adapter)
+        done = self._completed.get(adapter)
         return EngineStatus(
             running=sum(len(group.staged(Stage.RUNNING)) for group in groups),
             waiting=sum(len(group.staged(Stage.WAITING)) for group in groups),
-            completed_24h=0 if completed is None else completed.completed_24h(now),
+            completed_24h=0 if done is None else done.completed_24h(now),
+            kv_usage=self._residents.pool.usage,
+            figures=None if adapter else self._figures.counted,
         )
 
     def detach(self, adapter: str) -> None:
@@ -144,10 +149,10 @@ class Scheduler:
     # What the engine's loop does.
 
     def due(self, now: float) -> bool:
-        """True when a step has something to do."""
-        if self._changed or self._outgoing:
-            return True
-        if any(not sequence.group.paused for sequence in self._residents.running.values()):
+        """True when a step has something to do. Is asked when a step is over, and between steps."""
+        self._figures.looked(now)
+        runs = any(not each.group.paused for each in self._residents.running.values())
+        if self._changed or self._outgoing or runs:
             return True
         deadline = self.next_deadline()
         return deadline is not None and deadline <= now
@@ -165,8 +170,7 @@ class Scheduler:
         residents = self._residents
         for group in residents.admit():
             self._emit(group, Admitted())
-        if residents.make_room():
-            self._changed = True
+        self._changed |= bool(residents.make_room())
         for sequence in residents.start():
             self._emit(sequence.group, *sequence.note_reuse())
         active = [s for s in residents.running.values() if s.started and not s.group.paused]
@@ -185,7 +189,9 @@ class Scheduler:
             columns=residents.pool.shape[1],
         )
         operations = residents.pool.take_operations()
-        return Step(operations, (*prompts, *decode_batch(decoding, drafts)), self._resident)
+        batches = (*prompts, *decode_batch(decoding, drafts))
+        self._figures.planned(batches, now)
+        return Step(operations, batches, self._resident)
 
     def advance(self, span: Span, now: float, matched: int = 0) -> None:
         """Notes that a span's attention state is in memory.
@@ -258,8 +264,7 @@ class Scheduler:
 
     def _expire(self, now: float) -> None:
         late = [g for g in self._residents.groups() if g.deadline is not None and g.deadline <= now]
-        if late:
-            self.fail(late, DeadlineExceeded("The deadline passed before the answer was complete."))
+        self.fail(late, DeadlineExceeded("The deadline passed before the answer was complete."))
 
     def _end_sequence(self, sequence: SequenceState, now: float) -> None:
         if sequence.stage is Stage.OVER:

@@ -35,8 +35,8 @@ def wait_for_steps(folder: JobFolder, count: int) -> None:
 
 def test_pauses_evictions_and_cancels_are_obeyed_within_a_step(tmp_path: Path, base: Path) -> None:
     lines = QUESTIONS * 4
-    calm = write_job(tmp_path / "calm", base, lines, epoch_count=20, batch_size=2)
-    folder = write_job(tmp_path / "job", base, lines, epoch_count=20, batch_size=2)
+    calm = write_job(tmp_path / "calm", base, lines, epoch_count=10, batch_size=2)
+    folder = write_job(tmp_path / "job", base, lines, epoch_count=10, batch_size=2)
 
     write_order(folder.order, Order.CANCEL)  # before it began
     assert (finish(folder, 1).outcome, of(folder, Saved)) == ("cancelled", [])
@@ -55,7 +55,7 @@ def test_pauses_evictions_and_cancels_are_obeyed_within_a_step(tmp_path: Path, b
         kill(process)
     paused = of(folder, Ended)[-1]
     assert (paused.outcome, paused.attempt) == ("paused", 2)
-    assert 0 < paused.step < 440
+    assert 0 < paused.step < 220
     assert of(folder, Saved)[-1].step == paused.step
     assert not is_locked(folder.lock)
 

@@ -80,5 +80,7 @@ const scenarios = {
   },
 };
 
-await scenarios[scenario]();
-console.log("ok", scenario);
+for (const name of scenario === "all" ? Object.keys(scenarios) : [scenario]) {
+  await scenarios[name]();
+  console.log("ok", name);
+}

@@ -20,6 +20,8 @@ from penstock.inference.internal.v1 import step_service_pb2 as step_pb2
 from sqlalchemy import update
 
 from gateway.settings import ApiSettings, Settings
+from gateway.settings_auth import AuthSettings, JwtSettings
+from services.rpc.authentication import Identities
 from services.training.clock import utc_now
 from services.training.stores.tables import BATCHES
 from tests.integration.gateway.conftest import live_edge
@@ -102,6 +104,7 @@ class BatchStack:
     service: file_platform.Platform
     exits: AsyncExitStack
     embedding: str = ""
+    auth: AuthSettings = field(default_factory=AuthSettings)
     clients: list[httpx.AsyncClient] = field(default_factory=list[httpx.AsyncClient])
 
     @property
@@ -119,6 +122,7 @@ class BatchStack:
             addresses["embedding"] = self.embedding
         return Settings(
             api=ApiSettings(**api),
+            auth=self.auth,
             data_dir=self.folder,
             addresses=addresses,
             api_tokens=TOKENS,
@@ -221,17 +225,23 @@ def check_whole(found: Sequence[Any], count: int) -> None:
 
 
 @asynccontextmanager
-async def batch_stack(folder: Path, url: str = "") -> AsyncIterator[BatchStack]:
-    """A service whose keeper works, and no edge."""
+async def batch_stack(
+    folder: Path, url: str = "", jwt: JwtSettings | None = None
+) -> AsyncIterator[BatchStack]:
+    """A service whose keeper works, and no edge. `jwt` says whose tokens are taken."""
+    jwt = jwt or JwtSettings()
     async with AsyncExitStack() as exits:
         backend = SlowBackend()
         await backend.start()
         exits.push_async_callback(backend.stop)
-        service = await exits.enter_async_context(file_platform.platform(folder, url))
+        identities = Identities(jwt=jwt.verifier())
+        service = await exits.enter_async_context(
+            file_platform.platform(folder, url, identities=identities)
+        )
         keeping = asyncio.create_task(service.keeper.run())
         exits.push_async_callback(_ended, keeping)
         keys = await exits.enter_async_context(key_feed())
-        yield BatchStack(folder, backend, keys, service, exits)
+        yield BatchStack(folder, backend, keys, service, exits, auth=AuthSettings(jwt=jwt))
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -13,6 +13,10 @@ import httpx
 import pytest
 from penstock.inference.v1 import priority_pb2
 
+from gateway.settings_auth import JwtSettings
+from policy.credentials import Credentials
+from policy.principals import Limits, Role
+from policy.token_store import TokenSources
 from services.training.records import Caller
 from tests.integration.gateway.batch_stack import (
     BatchStack,
@@ -21,7 +25,9 @@ from tests.integration.gateway.batch_stack import (
     line,
 )
 from tests.integration.gateway.conftest import Vectors, live_edge
+from tests.integration.training import file_platform
 from tests.postgres_server import empty_database
+from tests.unit.policy.identity_provider import AUDIENCE, ISSUER, SigningKey, key_set
 
 
 @pytest.fixture
@@ -161,6 +167,35 @@ async def test_a_batch_whose_key_is_revoked_fails(tmp_path: Path, known: bool) -
         assert done["request_counts"] == {"total": 3, "completed": 1, "failed": 2}
         left = await stack.lines(done["error_file_id"], http=admin)
         assert [one["error"]["code"] for one in left] == ["batch_failed"] * 2
+
+
+async def test_a_signed_in_user_s_batch_outlives_their_token(tmp_path: Path) -> None:
+    key = SigningKey("key")
+    (tmp_path / "jwks.json").write_bytes(key_set(key))
+    jwt = JwtSettings(
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        jwks_file=str(tmp_path / "jwks.json"),
+        leeway_s=0.0,
+        tenants_claim="org",
+        limits=("admin tokens_per_day=500",),
+    )
+    async with batch_stack(tmp_path, jwt=jwt) as stack:
+        url = await stack.start_edge(batch_concurrency=1)
+        alice = await stack.client(url, key.sign(roles=["user", "admin"], org=["acme"]))
+        made = await stack.create([line(n) for n in range(3)], http=alice)
+        done = await stack.until(made["id"], "completed", http=alice)
+        check_whole(await stack.lines(done["output_file_id"], alice), 3)
+        credentials = Credentials(
+            TokenSources(service_token=file_platform.SERVICE_TOKEN), jwt=jwt.verifier()
+        )
+        for metadata in stack.backend.metadata:
+            owner = credentials.identify(metadata["authorization"].removeprefix("Bearer "))
+            assert owner is not None
+            assert (owner.id, owner.tenants) == ("jwt:alice", ("acme",))
+            assert owner.limits == Limits(tokens_per_day=500)
+            assert owner.roles == {Role.USER}, "a batch needs no more"
+            assert owner.expires_at is None, "it is not that of the token"
 
 
 async def test_a_bad_file_fails_its_batch(real: BatchStack) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,10 +16,17 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.gateway.raw_platform import RawPlatform, document_schema, raw_platform
+from tests.integration.gateway.raw_platform import (
+    USER_KEY,
+    RawPlatform,
+    document_schema,
+    raw_platform,
+)
 from tests.integration.gateway.test_edge_bad_bodies import HORRORS, JSON
 
 PREDICT = "/v1/predict"
+REPOSITORY = Path(__file__).resolve().parents[3]
+CLIENT = REPOSITORY / ".venv" / "clients" / "triton" / "bin" / "python"
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -186,3 +196,14 @@ async def test_a_key_is_needed(platform: RawPlatform) -> None:
         ):
             answer = await http.request(method, path)
             assert answer.status_code == 401
+
+
+async def test_tritonclient_reaches_them(platform: RawPlatform) -> None:
+    script = REPOSITORY / "tests" / "e2e" / "triton_session.py"
+    http, inference = platform.url.removeprefix("http://"), platform.processes.address("inference")
+    command = [CLIENT, script, http, inference, USER_KEY]
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert done.stdout.endswith("ok tritonclient.grpc refusals\n")

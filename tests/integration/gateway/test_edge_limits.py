@@ -9,6 +9,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from penstock.inference.v1.inference_service_pb2_grpc import InferenceServiceStu
 from policy.vouchers import Vouchers
 from services.rpc.call import Call, serving
 from services.rpc.channels import channel
-from services.rpc.tracing import continue_trace
+from telemetry.tracing import continue_trace
 from tests.integration.gateway.limits_platform import (
     MODEL,
     SERVICE_TOKEN,
@@ -171,6 +172,16 @@ async def test_what_is_told_in_headers(tmp_path: Path) -> None:
             assert 0 < int(headers["x-ratelimit-remaining-tokens"]) < 1980
             for of in ("requests", "tokens"):
                 assert GO.fullmatch(headers[f"x-ratelimit-reset-{of}"])
+        for stream in (False, True):
+            body = chat("hi", stream=stream)
+            headers = (await platform.http.post("/v1/messages", json=body)).headers
+            for of, limit in (("requests", "10"), ("tokens", "2000")):
+                family = f"anthropic-ratelimit-{of}"
+                assert headers[f"{family}-limit"] == limit
+                assert 0 < int(headers[f"{family}-remaining"]) < int(limit)
+                datetime.strptime(headers[f"{family}-reset"], "%Y-%m-%dT%H:%M:%SZ")
+        greedy = await platform.http.post("/v1/messages", json=chat("hi", max_tokens=1999))
+        assert greedy.json()["error"]["type"] == "rate_limit_error"
         call = platform.inference.Chat(rpc_chat("hi"), metadata=ADA)
         await call
         told = dict(await call.trailing_metadata())

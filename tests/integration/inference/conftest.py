@@ -13,6 +13,7 @@ from penstock.inference.v1.inference_service_pb2_grpc import (
 from policy.token_store import TokenSources
 from services.inference.engines.echo_engine import EchoSettings
 from services.inference.generation import Generator
+from services.inference.open_inference_servicer import OpenInferenceServicer, add_open_inference
 from services.inference.registry import Registry
 from services.inference.servicer import InferenceServicer
 from services.inference.step_servicer import StepServicer, add_step_service
@@ -61,6 +62,7 @@ async def platform(slow_reader_timeout_s: float) -> AsyncIterator[Platform]:
                 add_step_service,
                 StepServicer(generator, authenticator, slow_reader_timeout_s=slow_reader_timeout_s),
             ),
+            Registration(add_open_inference, OpenInferenceServicer(registry)),
         ],
         authenticator=authenticator,
     )

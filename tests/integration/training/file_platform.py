@@ -20,7 +20,7 @@ from penstock.training.v1.training_service_pb2_grpc import (
 from policy.key_secrets import digest
 from policy.token_store import TokenSources
 from services.blobs import open_blobs
-from services.rpc.authentication import CallAuthenticator
+from services.rpc.authentication import CallAuthenticator, Identities
 from services.rpc.channels import channel
 from services.rpc.server import Registration, Server, ServerSettings
 from services.rpc.transport import channel_options
@@ -91,7 +91,7 @@ async def upload(
         yield other
 
 
-def tokens(folder: Path) -> CallAuthenticator:
+def tokens(folder: Path, more: Identities | None = None) -> CallAuthenticator:
     """Who may call."""
     (folder / "admin-key").write_text("admin-token")
     (folder / "admin-key").chmod(0o600)
@@ -106,7 +106,8 @@ def tokens(folder: Path) -> CallAuthenticator:
             service_token=SERVICE_TOKEN,
             admin_key_file=folder / "admin-key",
             token_file=folder / "tokens.json",
-        )
+        ),
+        more=more,
     )
 
 
@@ -121,6 +122,7 @@ async def platform(
     job_limits: JobLimits | None = None,
     watch_limits: WatchLimits | None = None,
     batch_limits: BatchLimits | None = None,
+    identities: Identities | None = None,
 ) -> AsyncIterator[Platform]:
     """Serves files and jobs, kept in a database and a folder. Nobody runs the jobs."""
     async with contextlib.AsyncExitStack() as stack:
@@ -145,7 +147,7 @@ async def platform(
                 Registration(add_TrainingServiceServicer_to_server, servicer),
                 *batches.registrations,
             ],
-            authenticator=tokens(folder),
+            authenticator=tokens(folder, identities),
         )
         await server.start()
         stack.push_async_callback(server.stop, 0)

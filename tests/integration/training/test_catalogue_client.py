@@ -41,9 +41,9 @@ from services.rpc.authentication import CallAuthenticator
 from services.rpc.call import Call, serving
 from services.rpc.channels import channel
 from services.rpc.server import Registration, Server, ServerSettings
-from services.rpc.tracing import continue_trace
 from services.training.clients import IDEMPOTENT, CatalogueClient
 from services.training.folder import job_folder, model_link
+from telemetry.tracing import continue_trace
 
 FT = "ft:base:local:hours:AbCd1234"
 ABLE = pb.Capabilities(context_length=512)

@@ -23,6 +23,7 @@ from services.errors import (
     NotFound,
     QueueFull,
 )
+from services.sql.database import Database
 from services.training.job_names import (
     checkpoint_model_id,
     new_checkpoint_id,
@@ -54,7 +55,6 @@ from services.training.job_records import (
 from services.training.names import new_file_id
 from services.training.records import Draft, File, Page, Purpose
 from services.training.stores import Store, open_store
-from services.training.stores.database import Database
 from services.training.stores.open import _MIGRATIONS
 from services.training.stores.tables import FILES
 from services.training.transitions import may_follow
@@ -589,7 +589,7 @@ async def test_others_see_nothing(store: Store) -> None:
 
 
 async def test_a_database_with_files_only_learns_of_jobs(database_url: str) -> None:
-    database = Database(database_url)
+    database = Database(database_url, holds="training", file="training.db")
     id = new_file_id()
     row = {
         "id": id,

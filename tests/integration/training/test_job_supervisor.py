@@ -180,13 +180,16 @@ async def test_max_jobs_and_their_order(shop: Workshop) -> None:
     later = await shop.start(priority=Priority.NORMAL)
     high = await shop.start(priority=Priority.HIGH)
     jobs = [low, normal, later, high]
-    async with shop.supervised(max_jobs=2):
+    async with shop.supervised(max_jobs=2) as supervisor:
         for job in jobs:
             await shop.until(job, lambda job: job.state is not JobState.VALIDATING_FILES)
         await shop.until_worker(high)
         found = [(await shop.get(job)).state for job in jobs]
         # Which ones came first is a matter of whose files were read first; never are there three.
         assert found.count(JobState.RUNNING) == 2
+        async with asyncio.timeout(60):
+            while supervisor.counts() != {JobState.RUNNING: 2, JobState.QUEUED: 2}:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.05)
         shop.go()
         ended = await asyncio.gather(*(shop.until_ended(job) for job in jobs))
     assert {job.state for job in ended} == {JobState.SUCCEEDED}

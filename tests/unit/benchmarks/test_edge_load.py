@@ -39,7 +39,7 @@ async def served(*pieces: bytes) -> AsyncIterator[str]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - a counter tells nobody
             await asyncio.sleep(0.01)
 
@@ -49,7 +49,7 @@ async def test_a_stream_client_counts_events():
     client = StreamClient(stream_request(OPENAI, Pace.PACED), tally)
     async with served(b"HTTP/1.1 200 OK\r\n\r\n", EVENT, EVENT * 2) as address:
         await connect(address, client)
-        assert 0 < await asyncio.wait_for(client.first, 5) < 5
+        assert 0 < await asyncio.wait_for(client.first, 30) < 30
         await until(lambda: tally.events == 3)
         client.leave()
     assert (tally.events, tally.lost) == (3, 0)

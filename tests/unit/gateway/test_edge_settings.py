@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from gateway.settings import SECTIONS, load
+from gateway.settings import SECTIONS, Settings, load
 from gateway.settings_values import SettingsError
 from services.settings import Settings as ServiceSettings
 
@@ -176,3 +177,25 @@ def test_limits_are_read() -> None:
     assert settings.limits.when_unavailable == "open"
     assert (settings.redis.url, settings.redis.timeout_s) == ("redis://cache:6379/0", 0.25)
     assert "cache:6379" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "read"),
+    [
+        ("API_TOKENS", lambda settings: ",".join(settings.api_tokens)),
+        ("PENSTOCK_SERVICE_TOKEN", lambda settings: settings.service_token),
+        ("PENSTOCK_API_API_KEY", lambda settings: settings.api.api_key),
+        ("PENSTOCK_REDIS_URL", lambda settings: settings.redis.url),
+    ],
+)
+def test_secrets_may_lie_in_files(
+    variable: str, read: Callable[[Settings], str], tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("redis://:s3cret@redis\n")
+    environ = {f"{variable}_FILE": str(file)}
+    assert read(load(environ=environ)) == "redis://:s3cret@redis"
+    with pytest.raises(SettingsError, match="both set"):
+        load(environ=environ | {variable: "x"})
+    with pytest.raises(SettingsError, match="can't be read"):
+        load(environ={f"{variable}_FILE": str(tmp_path / "none")})

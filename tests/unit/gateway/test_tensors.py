@@ -117,6 +117,8 @@ def test_what_is_no_number_is_null() -> None:
         ([1, 10**400], spec("FP64", -1), "input[1]", "invalid_value"),
         ([1, 3.4e38], spec("BF16", -1), "input[1]", "invalid_value"),
         ([1], spec("BOOL", -1), "input[0]", "invalid_type"),
+        (["a", 1], spec("BYTES", -1), "input[1]", "invalid_type"),
+        ([["a"], [None]], spec("BYTES", -1, 1), "input[1][0]", "invalid_type"),
     ],
 )
 def test_what_is_refused(value: Any, wanted: pb.TensorSpec, param: str, code: str) -> None:
@@ -150,13 +152,27 @@ def test_one_array_is_not_enough_for_several_inputs() -> None:
 
 
 def test_number_types_without_a_form_in_json() -> None:
-    tensor = pb.Tensor(name="x", datatype="BYTES", shape=[0])
+    tensor = pb.Tensor(name="x", datatype="FP8", shape=[0])
     for render in (in_a_row, lambda tensor: outputs([tensor], named=False)):
         with pytest.raises(ProblemError) as caught:
             render(tensor)
         assert caught.value.problem.reason == "UNIMPLEMENTED"
     with pytest.raises(ProblemError):
-        read(["x"], spec("BYTES", -1))
+        read(["x"], spec("FP8", -1))
+
+
+@given(st.lists(st.lists(st.text(), min_size=2, max_size=2), min_size=1, max_size=4))
+def test_texts_there_and_back(texts: list[list[str]]) -> None:
+    [found] = read(texts, spec("BYTES", -1, -1))
+    assert list(found.shape) == [len(texts), 2]
+    assert json.loads(outputs([found], named=False)) == texts
+    assert json.loads(in_a_row(found)) == [text for row in texts for text in row]
+
+
+def test_bytes_that_are_no_text_have_no_form_in_json() -> None:
+    tensor = pb.Tensor(name="x", datatype="BYTES", shape=[1], data=b"\1\0\0\0\xff")
+    with pytest.raises(ProblemError, match="UTF-8"):
+        in_a_row(tensor)
 
 
 def test_answers_too_large_for_json() -> None:

@@ -154,7 +154,7 @@ def test_images_and_guides_are_read() -> None:
 
 
 LOGPROB = TokenLogprob("t", 1, -0.5, b"t", (TokenLogprob("u", 2, -1.0, b"u"),))
-STARTED = Started("id", "m", "fp", 1.5)
+STARTED = Started("id", "m", "fp", 1.5, 7)
 USAGE = Usage(1, 2, 1, 1)
 TIMINGS = Timings(1.0, 2.0, 3.0)
 EVENTS: list[Event] = [

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from services.errors import InvalidArgument, MissingField
-from services.inference.tensor_engine import DATATYPES, Tensor, TensorSpec
+from services.inference.byte_strings import count_elements, elements, joined
+from services.inference.tensor_engine import NUMBERS, Tensor, TensorSpec
 from services.inference.tensor_inference import check
 from services.inference.tensor_values import MOST_NUMBERS, from_tensors, to_tensors
 
@@ -76,6 +77,30 @@ def test_what_is_no_number_is_told_as_none() -> None:
     assert from_tensors([Tensor("x", "FP32", (2, 2), data)]) == {"x": [[None, None], [None, 1]]}
 
 
+TEXTS = TensorSpec("x", "BYTES", (-1,))
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_texts_there_and_back(texts: list[str]) -> None:
+    [found] = to_tensors({"x": texts}, [TEXTS])
+    assert count_elements(found.data) == len(texts)
+    check([found], [TEXTS])
+    assert from_tensors([found]) == {"x": texts}
+
+
+@given(st.lists(st.binary(), max_size=5))
+def test_byte_strings_there_and_back(strings: list[bytes]) -> None:
+    data = joined(strings)
+    assert elements(data) == strings
+    assert count_elements(data) == len(strings)
+    assert count_elements(data + b"\1") is None
+
+
+def test_bytes_that_are_no_text_have_no_form_in_a_structure() -> None:
+    with pytest.raises(InvalidArgument, match="UTF-8"):
+        from_tensors([Tensor("x", "BYTES", (1,), joined([b"\xff"]))])
+
+
 X = TensorSpec("x", "FP32", (-1, 2))
 WHOLE = TensorSpec("x", "INT8", (-1,))
 SCALAR = TensorSpec("x", "BOOL", ())
@@ -102,6 +127,8 @@ SCALAR = TensorSpec("x", "BOOL", ())
         (WHOLE, {"x": [math.inf]}, InvalidArgument, "struct.x"),
         (WHOLE, {"x": [128.0]}, InvalidArgument, "struct.x"),
         (TensorSpec("x", "INT64", (-1,)), {"x": [2.0**60]}, InvalidArgument, "struct.x"),
+        (TEXTS, {"x": [1.0]}, InvalidArgument, "struct.x"),
+        (TEXTS, {"x": ["a", None]}, InvalidArgument, "struct.x"),
         (SCALAR, {"x": 1.0}, InvalidArgument, "struct.x"),
         (SCALAR, {"x": [True]}, InvalidArgument, "struct.x"),
         (TensorSpec("x", "FP32", None), {"x": [[[]] * 2]}, None, None),
@@ -153,6 +180,29 @@ def test_tensors_that_a_model_does_not_take(given: list[Tensor], field: str) -> 
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("shape", "data", "field"),
+    [
+        ((2,), joined([b"a", b""]), None),
+        ((0,), b"", None),
+        ((1,), joined([b"a", b""]), "tensors.tensors[0].data"),
+        ((2,), b"\xff\xff\xff\xffa", "tensors.tensors[0].data"),
+        ((2,), joined([b"a", b"b"])[:-1], "tensors.tensors[0].data"),
+        ((1,), b"\0\0", "tensors.tensors[0].data"),
+    ],
+)
+def test_byte_strings_fill_their_shape(
+    shape: tuple[int, ...], data: bytes, field: str | None
+) -> None:
+    tensor = Tensor("x", "BYTES", shape, data)
+    if field is None:
+        check([tensor], [TEXTS])
+        return
+    with pytest.raises(InvalidArgument) as caught:
+        check([tensor], [TEXTS])
+    assert caught.value.field == field
+
+
 def test_booleans_are_zero_or_one_and_dimensions_few() -> None:
     with pytest.raises(InvalidArgument, match="0 or 1"):
         check([Tensor("x", "BOOL", (), b"\x02")], [SCALAR])
@@ -161,4 +211,4 @@ def test_booleans_are_zero_or_one_and_dimensions_few() -> None:
 
 
 def test_every_number_type_has_a_size() -> None:
-    assert {name: dtype.itemsize for name, dtype in DTYPES.items()} | {"BF16": 2} == DATATYPES
+    assert {name: dtype.itemsize for name, dtype in DTYPES.items()} | {"BF16": 2} == NUMBERS

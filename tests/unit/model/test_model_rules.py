@@ -120,6 +120,11 @@ async def test_sources_that_are_no_folder(tmp_path):
         assert caught.value.field == "source"
 
 
+async def test_tritons_repository_is_a_source_whatever_the_roots(tmp_path):
+    for policy in (SourcePolicy(), SourcePolicy([tmp_path])):
+        assert await policy.check("triton") == "triton"
+
+
 async def test_roots_hold_sources_in(tmp_path):
     root, other = tmp_path / "root", tmp_path / "other"
     (root / "a").mkdir(parents=True)

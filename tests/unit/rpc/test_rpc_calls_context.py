@@ -16,7 +16,7 @@ from services.rpc.access import Role, access_of, endless, open_method, requires
 from services.rpc.call import Call, current, serving
 from services.rpc.channels import ClientTls
 from services.rpc.metadata import request_id_from
-from services.rpc.tracing import continue_trace
+from telemetry.tracing import continue_trace
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

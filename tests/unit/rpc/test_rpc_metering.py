@@ -14,10 +14,10 @@ from services.metering import FREE, Outcome, TokenAllowance, Unmetered, Used, Wo
 from services.rpc.call import Call, serving
 from services.rpc.metadata import dialect_from
 from services.rpc.metering import Metering, digest_of, open_journal, work_of
-from services.rpc.tracing import continue_trace
 from services.settings import SettingsError, load
 from services.usage.journal import Journal, segments, taken
 from services.usage.records import Record
+from telemetry.tracing import continue_trace
 
 ALICE = Principal("alice", "Alice", frozenset({Role.USER}))
 WORK = Work(ALICE, "req-1", "x/Chat", "echo", prompt_tokens=5, most_output_tokens=7, digest="d")

@@ -51,6 +51,17 @@ async def test_an_engine_that_is_not_here_is_named() -> None:
         await Loads().loading("one").load(wanted("/", "x"), lambda _: None)
 
 
+async def test_engines_that_look_at_no_folder_get_the_source_as_it_is(tmp_path: Path) -> None:
+    loads = Loads()
+    loading = Loading(
+        {"there": lambda: "there", "here": lambda: "here"}, "here", loads, folderless=("there",)
+    )
+    await loading.load(wanted("triton", "there"), lambda _: None)
+    assert loads.loaded == [("there", Path("triton"))]
+    with pytest.raises(FailedPrecondition):
+        await loading.load(wanted("triton"), lambda _: None)
+
+
 async def test_echo_needs_no_model() -> None:
     loads = Loads()
     await loads.loading("echo").load(wanted("/no/such/folder"), lambda _: None)

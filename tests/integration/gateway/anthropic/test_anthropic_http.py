@@ -72,6 +72,9 @@ async def test_a_stream_says_what_the_whole_says(whole: EchoPlatform) -> None:
     total = sum(end["usage"].values())
     assert total == sum(said["usage"].values())  # a cache may have had another share
     assert stream[0]["message"]["content"] == []
+    begun, ended = stream[0]["message"]["usage"], end["usage"]
+    assert begun["input_tokens"] == ended["input_tokens"] + ended["cache_read_input_tokens"] > 0
+    assert begun["output_tokens"] == 0
 
 
 async def test_where_it_stops(whole: EchoPlatform) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.gateway.test_edge_bad_bodies import HORRORS, JSON
-from tests.integration.gateway.velesio.root_platform import Root
+from tests.integration.gateway.velesio.root_platform import Root, root_platform
 
 BODIES: dict[str, dict[str, Any]] = {
     "/completion": {
@@ -76,8 +78,15 @@ NAMES = {
 GENERATED = settings(
     max_examples=25,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.too_slow],
 )
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def root(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Root]:
+    async with root_platform(tmp_path_factory.mktemp("root")) as opened:
+        yield opened
 
 
 def settle(answer: httpx.Response) -> None:

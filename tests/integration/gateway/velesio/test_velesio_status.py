@@ -112,7 +112,7 @@ async def test_health_needs_no_credential(root: Root, method: str) -> None:
     answer = await root.http.request(method, "/health", headers=NOBODY)
     assert answer.status_code in (200, 503)
     got = answer.json()
-    assert list(got) == ["status", "timestamp", "version", "services"]
+    assert list(got) == ["status", "timestamp", "version", "services", "ready"]
     assert got["status"] in ("healthy", "degraded", "unhealthy")
     datetime.strptime(got["timestamp"], "%Y-%m-%dT%H:%M:%SZ")
     assert set(got["services"]) == {"redis", "llm_worker", "sd_worker"}

@@ -1,0 +1,1 @@
+"""What our layer costs over a Triton that is called without it."""

@@ -1,0 +1,174 @@
+"""One story three times: on the platform's own engines, on Triton, and on Triton behind Envoy.
+
+Only settings differ. Of Triton's platforms the second has identities, mutual TLS between all of its
+processes, and is entered through a real Envoy alone; both are served by the same real Triton, from
+a repository that `penstock triton export` has written.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from penstock.model.v1 import model_pb2, model_service_pb2
+from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
+
+from tests.e2e import story
+from tests.e2e.drawing import MODEL as PAINTER
+from tests.e2e.envoy_process import alone, envoy, until
+from tests.e2e.envoy_render import Options
+from tests.e2e.library import CHAT, EMBEDDER, PENSTOCK
+from tests.e2e.secured import secured
+from tests.e2e.stack import (
+    IMAGE_STARTER,
+    MINILM,
+    STARTER,
+    USER_TOKEN,
+    Platform,
+    configuration,
+    running,
+)
+from tests.e2e.story import Place
+from tests.integration.access.certificates import Authority
+from tests.triton_server import TritonServer, running_triton
+
+pytestmark = pytest.mark.timeout(600)  # where others work too, models load slowly
+SERVICES = ("model", "inference", "embedding", "image", "retrieval")
+MODELS: dict[str, dict[str, Any]] = {
+    CHAT: {"path": str(STARTER), "type": "chat"},
+    EMBEDDER: {"path": str(MINILM), "type": "embedding"},
+    PAINTER: {"path": str(IMAGE_STARTER), "type": "image"},
+}
+ON_TRITON = """
+[services.inference]
+engine = "triton"
+[services.embedding]
+engine = "triton"
+[services.image]
+engine = "triton"
+[triton]
+endpoints = ["{address}"]
+health_interval_s = 0.2
+manage_models = {manages}
+"""
+
+
+def settings(triton: TritonServer, *, manages: bool) -> str:
+    return configuration(
+        MODELS, ON_TRITON.format(address=triton.address, manages=str(manages).lower())
+    )
+
+
+def place_of(platform: Platform) -> Place:
+    targets = {service: platform.address(service) for service in SERVICES}
+    return Place(platform.url, USER_TOKEN, targets, metrics_of(targets))
+
+
+def metrics_of(addresses: dict[str, str]) -> dict[str, str]:
+    """Where processes serve their metrics by default."""
+    parts = {service: address.rpartition(":") for service, address in addresses.items()}
+    return {
+        service: f"http://{host}:{int(port) + 1000}/metrics"
+        for service, (host, _, port) in parts.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def embedded(platform: Platform) -> Iterator[Place]:
+    call: Any = {"metadata": (("authorization", f"Bearer {platform.key}"),), "timeout": 240}
+    with grpc.insecure_channel(platform.address("model")) as channel:
+        models = ModelServiceStub(channel)
+        painter = model_service_pb2.DeployModelRequest(
+            model_id=PAINTER, source=str(IMAGE_STARTER), kind=model_pb2.MODEL_KIND_IMAGE, wait=True
+        )
+        assert models.DeployModel(painter, **call).state == model_pb2.Model.STATE_READY
+        yield place_of(platform)
+        models.DeleteModel(model_service_pb2.DeleteModelRequest(name=f"models/{PAINTER}"), **call)
+
+
+@pytest.fixture(scope="module")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    with running_triton() as server:
+        for model, fields in MODELS.items():
+            words = ["triton", "export", fields["path"], "-o", str(server.repository)]
+            words += ["--name", model, "--weights", "link", "--threads", "1", "--no-warmup"]
+            subprocess.run([PENSTOCK, *words], check=True, timeout=240)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def served(triton: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """The platform as `penstock serve` runs it, on Triton."""
+    with running(tmp_path_factory.mktemp("on-triton"), settings(triton, manages=True)) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="module")
+def on_triton(served: Platform) -> Place:
+    return place_of(served)
+
+
+@pytest.fixture(scope="module")
+def behind_envoy(
+    triton: TritonServer, on_triton: Place, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    """Waits for the models that the other platform loads: only one is to manage them."""
+    folder = tmp_path_factory.mktemp("behind-envoy")
+    authority, names = Authority(folder), (*SERVICES, "gateway")
+    with secured(folder, authority, settings(triton, manages=False), names) as platform:
+        at = {
+            ("edge" if name == "gateway" else name): (address,)
+            for name, address in platform.addresses.items()
+        }
+        options = Options(mtls=True, endpoints=alone(**at), secrets=platform.secrets("secrets"))
+        with envoy(folder / "envoy", options, healthy=list(at)) as front:
+            place = Place(
+                url=front.url.replace("127.0.0.1", "localhost"),
+                key=USER_TOKEN,
+                targets=dict.fromkeys(SERVICES, front.address.replace("127.0.0.1", "localhost")),
+                metrics=metrics_of(platform.addresses),
+                ca=platform.identities["front"].ca,
+            )
+            until_ready(place)
+            yield place
+
+
+def until_ready(place: Place) -> None:
+    """Waits until all models answer."""
+    for model in MODELS:
+        until(lambda: place.model(model).state == model_pb2.Model.STATE_READY, 240)  # noqa: B023
+
+
+@pytest.fixture(scope="module", params=["embedded", "on_triton", "behind_envoy"])
+def place(request: pytest.FixtureRequest) -> Place:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def told(embedded: Place) -> dict[Callable[[Place], Any], Any]:
+    """What the platform's own engines gave."""
+    return {
+        part: part(embedded)
+        for part in (story.chats, story.draws, story.asks_documents, story.embeds)
+    }
+
+
+@pytest.mark.parametrize("part", [story.chats, story.draws, story.asks_documents])
+def test_the_same_story(place: Place, told: dict[Any, Any], part: Callable[[Place], Any]) -> None:
+    assert part(place) == told[part]
+
+
+def test_the_same_vectors(place: Place, told: dict[Any, Any]) -> None:
+    for ours, theirs in zip(story.embeds(place), told[story.embeds], strict=True):
+        assert story.cosine(ours, theirs) > 0.999
+
+
+def test_what_a_model_can_is_what_its_capabilities_name(place: Place) -> None:
+    story.keeps_to_a_schema(place)
+
+
+def test_metrics_name_the_models(place: Place) -> None:
+    story.is_measured(place)
