@@ -58,12 +58,13 @@ class TritonPythonModel:
 """
 
 
-def add_ticker(server: TritonServer, name: str = "ticker") -> None:
+def add_ticker(server: TritonServer, name: str = "ticker", token_s: float = 0.005) -> None:
     """Adds a model that speaks the vLLM backend's contract and has no weights: a token every few
     milliseconds, as many as are asked for. It logs each request, and whether it was cancelled."""
     layout = Layout(backend="python", inputs=VLLM.inputs, outputs=VLLM.outputs, decoupled=True)
     config = config_text(layout, ExportOptions(name=name))
-    server.add(name, {"config.pbtxt": config, "1/model.py": _TICKER})
+    model = _TICKER.replace("TOKEN_S", str(token_s))
+    server.add(name, {"config.pbtxt": config, "1/model.py": model})
 
 
 _TICKER = """
@@ -89,7 +90,7 @@ class TritonPythonModel:
             return
         count = given["max_tokens"]
         for number in range(count):
-            time.sleep(0.005)
+            time.sleep(TOKEN_S)
             if sender.is_cancelled():
                 pb_utils.Logger.log_info("cancelled: %s" % name)
                 error = pb_utils.TritonError("Request was cancelled")
