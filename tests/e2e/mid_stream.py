@@ -44,7 +44,10 @@ def dialects(model: str, shelf: str) -> dict[str, Dialect]:
         "openai chat": Dialect("/v1/chat/completions", text | chat, "[DONE]"),
         "openai completions": Dialect("/v1/completions", text | {"prompt": "Once"}, "[DONE]"),
         "openai responses": Dialect(
-            "/v1/responses", text | {"input": "Hello"}, "completed", lambda last: last["message"]
+            "/v1/responses",
+            text | {"input": "Hello"},
+            "response.completed",
+            lambda last: last["message"],
         ),
         "anthropic": Dialect("/v1/messages", text | chat | {"max_tokens": 900}, "message_stop"),
         "ollama chat": Dialect("/api/chat", text | chat, "done_reason", lambda last: last["error"]),

@@ -18,9 +18,11 @@ from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 
 from tests.e2e import story
 from tests.e2e.drawing import MODEL as PAINTER
+from tests.e2e.drawing import depth
 from tests.e2e.envoy_process import alone, envoy, until
 from tests.e2e.envoy_render import Options
-from tests.e2e.library import CHAT, EMBEDDER, PENSTOCK
+from tests.e2e.library import CHAT, EMBEDDER, PENSTOCK, Library, document
+from tests.e2e.mid_stream import LONG_DRAWN, Told, dialects
 from tests.e2e.secured import secured
 from tests.e2e.stack import (
     IMAGE_STARTER,
@@ -33,6 +35,7 @@ from tests.e2e.stack import (
 )
 from tests.e2e.story import Place
 from tests.integration.access.certificates import Authority
+from tests.triton_models import add_ticker
 from tests.triton_server import TritonServer, running_triton
 
 pytestmark = pytest.mark.timeout(600)  # where others work too, models load slowly
@@ -42,6 +45,9 @@ MODELS: dict[str, dict[str, Any]] = {
     EMBEDDER: {"path": str(MINILM), "type": "embedding"},
     PAINTER: {"path": str(IMAGE_STARTER), "type": "image"},
 }
+TICKER = "ticker"
+SLOW = {TICKER: {"path": str(STARTER), "type": "chat"}}
+"""A model on Triton whose answers last for minutes."""
 ON_TRITON = """
 [services.inference]
 engine = "triton"
@@ -57,9 +63,8 @@ manage_models = {manages}
 
 
 def settings(triton: TritonServer, *, manages: bool) -> str:
-    return configuration(
-        MODELS, ON_TRITON.format(address=triton.address, manages=str(manages).lower())
-    )
+    extra = ON_TRITON.format(address=triton.address, manages=str(manages).lower())
+    return configuration(MODELS | SLOW, extra)
 
 
 def place_of(platform: Platform) -> Place:
@@ -96,6 +101,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
             words = ["triton", "export", fields["path"], "-o", str(server.repository)]
             words += ["--name", model, "--weights", "link", "--threads", "1", "--no-warmup"]
             subprocess.run([PENSTOCK, *words], check=True, timeout=240)
+        add_ticker(server, TICKER, token_s=0.05)
         yield server
 
 
@@ -138,7 +144,7 @@ def behind_envoy(
 
 def until_ready(place: Place) -> None:
     """Waits until all models answer."""
-    for model in MODELS:
+    for model in (*MODELS, TICKER):
         until(lambda: place.model(model).state == model_pb2.Model.STATE_READY, 240)  # noqa: B023
 
 
@@ -172,3 +178,38 @@ def test_what_a_model_can_is_what_its_capabilities_name(place: Place) -> None:
 
 def test_metrics_name_the_models(place: Place) -> None:
     story.is_measured(place)
+
+
+def test_a_killed_triton_is_told_of_in_every_dialect_and_comes_back(
+    triton: TritonServer, served: Platform, on_triton: Place, behind_envoy: Place
+) -> None:
+    shelf = "stars"
+    with on_triton.channel("retrieval") as channel:
+        library = Library(channel, on_triton.key)
+        library.create(shelf)
+        library.put(shelf, [document("mars", "The sky on Mars is red.")])
+    with Told() as told:
+        told.begin_calls(on_triton, TICKER, shelf)
+        told.post(on_triton, "/sdapi/v1/txt2img", LONG_DRAWN.webui())
+        told.post(on_triton, "/v1/images/generations", LONG_DRAWN.openai())
+        until(lambda: depth(served) == 3)
+        for name, dialect in dialects(TICKER, shelf).items():
+            # The native form of REST is Envoy's; OpenAI's is asked for in both places.
+            if name != "native":
+                told.begin(on_triton, name, dialect)
+            if name in ("native", "openai chat"):
+                told.begin(behind_envoy, f"{name} through Envoy", dialect)
+        triton.kill()
+        messages = dict(told.messages())
+    assert len(messages) == 17
+    assert {name: said for name, said in messages.items() if "Triton" not in said} == {}
+    for place in (on_triton, behind_envoy):
+        for model in (*MODELS, TICKER):
+            until(lambda: place.model(model).state != model_pb2.Model.STATE_READY)  # noqa: B023
+        with place.http() as http:
+            refused = http.post("/v1/chat/completions", json=story.GREEDY)
+        assert refused.status_code == 503, refused.text
+    triton.start()
+    for place in (on_triton, behind_envoy):
+        until_ready(place)
+        assert story.chats(place)

@@ -142,24 +142,26 @@ def test_text_without_a_call_comes_out_whole(family: str, text: str) -> None:
     assert "".join(map(str, parsed(FAMILIES[family], text, one_by_one(text)))) == text
 
 
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=8) | st.just("a </tool_call> b"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+OBJECTS = st.dictionaries(st.text(max_size=5), VALUES, max_size=3).map(json.dumps)
+CALLS = st.lists(st.tuples(st.sampled_from(sorted(NAMES)), OBJECTS), min_size=1, max_size=4)
+
+
 @FAMILY
 @pytest.mark.parametrize("forced", ["", "add"])
-@given(data=st.data())
-@settings(deadline=None)
-def test_frames_are_read_back(family: str, forced: str, data: st.DataObject) -> None:
+@given(calls=CALLS)
+@settings(deadline=None, max_examples=50)
+def test_frames_are_read_back(family: str, forced: str, calls: list[tuple[str, str]]) -> None:
     """What guided decoding writes between the frames of calls are exactly those calls."""
     written = FAMILIES[family]
-    value = st.recursive(
-        st.none() | st.integers() | st.text(max_size=8) | st.just("a </tool_call> b"),
-        lambda inner: (
-            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
-        ),
-        max_leaves=6,
-    )
-    objects = st.dictionaries(st.text(max_size=5), value, max_size=3).map(json.dumps)
-    calls = data.draw(st.lists(st.tuples(st.sampled_from(sorted(NAMES)), objects), min_size=1))
     if forced:
-        calls[0] = (forced, calls[0][1])
+        calls = [(forced, calls[0][1]), *calls[1:]]
     parts = [
         before + arguments + after
         for name, arguments in calls

@@ -13,7 +13,15 @@ from services.errors import (
 )
 from services.serving.catalogue import Changed, Deleted, Heartbeat, Snapshot
 from services.serving.models import ModelKind, ModelSettings
-from tests.unit.serving.world import DRAINING, FAILED, LOADING, READY, running, wanted
+from tests.unit.serving.world import (
+    DRAINING,
+    FAILED,
+    LOADING,
+    READY,
+    RemoteMachine,
+    running,
+    wanted,
+)
 
 
 async def test_a_wanted_model_loads_and_serves() -> None:
@@ -54,6 +62,24 @@ async def test_a_new_revision_takes_over_while_the_old_one_drains() -> None:
         old.release()
         await world.until_states(m_2=READY)
         assert "close" in world.loader.machines["models/m/revisions/1"].calls
+
+
+async def test_what_is_lost_where_it_ran_is_not_ready_until_it_is_loaded_anew() -> None:
+    async with running() as world:
+        world.loader.machine = RemoteMachine
+        world.catalogue.say(Snapshot(1, [wanted()]))
+        await world.until_states(m_1=READY)
+        lost = world.loader.machines["models/m/revisions/1"]
+        assert isinstance(lost, RemoteMachine)
+        gate = world.loader.gates["models/m/revisions/1"] = asyncio.Event()
+        lost.loss.set_result(Unavailable("The server is gone."))
+        await world.until(lambda: world.health == {"models/m": False})
+        with pytest.raises(ModelNotReady):
+            world.registry.resolve("m")
+        await world.until(lambda: "close" in lost.calls)
+        gate.set()
+        await world.until(lambda: world.health == {"models/m": True})
+        assert world.registry.resolve("m").loaded is not lost
 
 
 async def test_a_drain_has_an_end() -> None:

@@ -46,6 +46,17 @@ class Machine:
         self.calls.append("close")
 
 
+class RemoteMachine(Machine):
+    """Something loaded elsewhere, where it can be lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+    async def lost(self) -> Exception:
+        return await self.loss
+
+
 class Loader:
     """Loads when the test opens the gate, and fails when told to."""
 
@@ -55,6 +66,7 @@ class Loader:
         self.probes: dict[str, Exception] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.machines: dict[str, Machine] = {}
+        self.machine: Callable[[], Machine] = Machine
         self.at_once = self.most_at_once = 0
 
     async def load(self, wanted: WantedModel, progress: Callable[[float], None]) -> Served[Any]:
@@ -76,7 +88,7 @@ class Loader:
     def make(self, wanted: WantedModel) -> Served[Any]:
         """What comes of a load. Tests of one service's own models replace it."""
         revision = wanted.load.revision
-        machine = self.machines[revision] = Machine()
+        machine = self.machines[revision] = self.machine()
         machine.broken = self.probes.get(revision)
         return Served(wanted.id, wanted.kind, revision, machine)
 
