@@ -30,8 +30,8 @@ class Dialect:
     body: Mapping[str, Any]
     ends: str
     """What only stands at the end of a whole answer."""
-    message: Callable[[Any], str] = lambda last: last["error"]["message"]
-    """What the last event says that went wrong."""
+    message: Callable[[Any], str] | None = lambda last: last["error"]["message"]
+    """What the last event says that went wrong; none: such a stream can only end too soon."""
 
 
 def dialects(model: str, shelf: str) -> dict[str, Dialect]:
@@ -60,7 +60,7 @@ def dialects(model: str, shelf: str) -> dict[str, Dialect]:
         "velesio chat": Dialect("/chat/completions", text | chat, "[DONE]"),
         "gel": Dialect("/branch/main/ai/rag", text | rag, "message_stop"),
         "botserver": Dialect("/api/v1/ai/chat/completions", text | chat, "[DONE]"),
-        "native": Dialect(f"/penstock/v1/models/{model}:streamChat", native, '"done"'),
+        "native": Dialect(f"/penstock/v1/models/{model}:streamChat", native, '"done"', None),
     }
 
 
@@ -120,9 +120,11 @@ class Told:
     def messages(self) -> Iterator[tuple[str, str]]:
         """What each stream says at its end, which has to be that of a failure."""
         for name, (dialect, lines) in self._streams.items():
-            rest = [line for line in lines if line.removeprefix("data: ").startswith(("{", "["))]
+            rest = [line.removeprefix("data: ") for line in lines if line]
             assert dialect.ends not in "".join(rest), (name, rest[-3:])
-            yield name, dialect.message(json.loads(rest[-1].removeprefix("data: ")))
+            if dialect.message is not None:
+                assert rest, name
+                yield name, dialect.message(json.loads(rest[-1]))
         for name, call in self._calls.items():
             try:
                 *_, last = call

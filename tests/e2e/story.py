@@ -113,6 +113,10 @@ def chats(place: Place) -> tuple[str, str]:
     assert reasons == [event_pb2.FINISH_REASON_LENGTH]
     used = told[-1].done.usage
     assert (used.prompt_tokens, used.completion_tokens) == counted
+    scored = place.post("/v1/chat/completions", GREEDY | {"logprobs": True, "top_logprobs": 2})
+    tokens = scored["choices"][0]["logprobs"]["content"]
+    assert len(tokens) == 24
+    assert all(len(one["top_logprobs"]) == 2 and one["logprob"] <= 0 for one in tokens)
     stop = text.split()[2]
     cut = place.post("/v1/chat/completions", GREEDY | {"stop": [stop]})["choices"][0]
     assert cut["finish_reason"] == "stop"
@@ -129,23 +133,39 @@ def streamed(place: Place, body: Mapping[str, Any]) -> list[str]:
     return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
 
 
-def keeps_to_a_schema(place: Place) -> None:
-    """Gets JSON where the model's capabilities name it, and a refusal that names it where not."""
-    form = {"name": "form", "schema": COLOUR, "strict": True}
-    body = STORY | {"response_format": {"type": "json_schema", "json_schema": form}, "seed": 2}
-    with place.http() as http, place.channel("inference") as channel:
-        answer = http.post("/v1/chat/completions", json=body)
-        stub = InferenceServiceStub(channel)
-        call = stub.Chat.future(to_proto(body), metadata=place.metadata, timeout=TIMEOUT_S)
-        if place.model(CHAT).capabilities.json_schema:
+FORM = {"name": "form", "schema": COLOUR, "strict": True}
+ABILITIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "json_schema": (
+        "response_format",
+        {"response_format": {"type": "json_schema", "json_schema": FORM}, "seed": 2},
+    ),
+    "logit_bias": ("logit_bias", {"logit_bias": {"5": 1}, "max_tokens": 2}),
+}
+"""What engines may be without: what asks for it, and the field that a refusal names."""
+
+
+def can_what_it_names(place: Place) -> dict[str, bool]:
+    """Gets what the model's capabilities name, and a refusal that names what they don't."""
+    said = place.model(CHAT).capabilities
+    able = {"json_schema": said.json_schema, "logit_bias": "logit_bias" in said.sampling_fields}
+    for name, (field, asked) in ABILITIES.items():
+        body = STORY | asked
+        with place.http() as http, place.channel("inference") as channel:
+            answer = http.post("/v1/chat/completions", json=body)
+            stub = InferenceServiceStub(channel)
+            call = stub.Chat.future(to_proto(body), metadata=place.metadata, timeout=TIMEOUT_S)
+            if not able[name]:
+                assert answer.status_code == 400, answer.text
+                assert field in answer.json()["error"]["message"]
+                assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
+                assert name in call.details()
+                continue
+            assert answer.status_code == 200, answer.text
             texts = [answer.json()["choices"][0]["message"]["content"]]
             texts.append(call.result().choices[0].message.parts[0].text)
+        if name == "json_schema":
             assert {json.loads(text).get("colour", "red") for text in texts} <= {"red", "blue"}
-            return
-        assert answer.status_code == 400, answer.text
-        assert "response_format" in answer.json()["error"]["message"]
-        assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert "json_schema" in call.details()
+    return able
 
 
 def embeds(place: Place) -> list[list[float]]:

@@ -2,13 +2,14 @@
 
 Only settings differ. Of Triton's platforms the second has identities, mutual TLS between all of its
 processes, and is entered through a real Envoy alone; both are served by the same real Triton, from
-a repository that `penstock triton export` has written.
+a repository that the exporters of `penstock triton export` have written.
 """
 
 from __future__ import annotations
 
-import subprocess
+import importlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,12 +17,14 @@ import pytest
 from penstock.model.v1 import model_pb2, model_service_pb2
 from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 
+from services.cli.triton_export import EXPORTERS
+from services.tritonserver.export.options import read_options
 from tests.e2e import story
 from tests.e2e.drawing import MODEL as PAINTER
 from tests.e2e.drawing import depth
 from tests.e2e.envoy_process import alone, envoy, until
 from tests.e2e.envoy_render import Options
-from tests.e2e.library import CHAT, EMBEDDER, PENSTOCK, Library, document
+from tests.e2e.library import CHAT, EMBEDDER, Library, document
 from tests.e2e.mid_stream import LONG_DRAWN, Told, dialects
 from tests.e2e.secured import secured
 from tests.e2e.stack import (
@@ -39,6 +42,7 @@ from tests.triton_models import add_ticker
 from tests.triton_server import TritonServer, running_triton
 
 pytestmark = pytest.mark.timeout(600)  # where others work too, models load slowly
+PLACES = ("embedded", "on_triton", "behind_envoy")
 SERVICES = ("model", "inference", "embedding", "image", "retrieval")
 MODELS: dict[str, dict[str, Any]] = {
     CHAT: {"path": str(STARTER), "type": "chat"},
@@ -98,9 +102,10 @@ def embedded(platform: Platform) -> Iterator[Place]:
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     with running_triton() as server:
         for model, fields in MODELS.items():
-            words = ["triton", "export", fields["path"], "-o", str(server.repository)]
-            words += ["--name", model, "--weights", "link", "--threads", "1", "--no-warmup"]
-            subprocess.run([PENSTOCK, *words], check=True, timeout=240)
+            exporter = importlib.import_module(EXPORTERS[fields["type"]])
+            given = {"name": model, "weights": "link", "threads": 1, "warmup": False}
+            folder = Path(fields["path"])
+            exporter.export(folder, server.repository, fields["type"], read_options(given))
         add_ticker(server, TICKER, token_s=0.05)
         yield server
 
@@ -148,7 +153,7 @@ def until_ready(place: Place) -> None:
         until(lambda: place.model(model).state == model_pb2.Model.STATE_READY, 240)  # noqa: B023
 
 
-@pytest.fixture(scope="module", params=["embedded", "on_triton", "behind_envoy"])
+@pytest.fixture(scope="module", params=PLACES)
 def place(request: pytest.FixtureRequest) -> Place:
     return request.getfixturevalue(request.param)
 
@@ -172,12 +177,23 @@ def test_the_same_vectors(place: Place, told: dict[Any, Any]) -> None:
         assert story.cosine(ours, theirs) > 0.999
 
 
-def test_what_a_model_can_is_what_its_capabilities_name(place: Place) -> None:
-    story.keeps_to_a_schema(place)
+def test_models_can_what_their_capabilities_name(place: Place, embedded: Place) -> None:
+    able = story.can_what_it_names(place)
+    assert all(able.values()) == (place is embedded), "the python layout of Triton guides nothing"
 
 
 def test_metrics_name_the_models(place: Place) -> None:
     story.is_measured(place)
+
+
+@pytest.mark.parametrize("place", PLACES[1:], indirect=True)
+def test_a_caller_that_leaves_is_cancelled_in_triton(triton: TritonServer, place: Place) -> None:
+    before = triton.log.count("cancelled: ")
+    body = {"model": TICKER, "messages": story.STORY["messages"], "stream": True}
+    with place.http() as http, http.stream("POST", "/v1/chat/completions", json=body) as answer:
+        assert answer.status_code == 200
+        next(answer.iter_lines())
+    until(lambda: triton.log.count("cancelled: ") > before)
 
 
 def test_a_killed_triton_is_told_of_in_every_dialect_and_comes_back(
@@ -201,7 +217,7 @@ def test_a_killed_triton_is_told_of_in_every_dialect_and_comes_back(
                 told.begin(behind_envoy, f"{name} through Envoy", dialect)
         triton.kill()
         messages = dict(told.messages())
-    assert len(messages) == 17
+    assert len(messages) == 16
     assert {name: said for name, said in messages.items() if "Triton" not in said} == {}
     for place in (on_triton, behind_envoy):
         for model in (*MODELS, TICKER):
@@ -212,4 +228,4 @@ def test_a_killed_triton_is_told_of_in_every_dialect_and_comes_back(
     triton.start()
     for place in (on_triton, behind_envoy):
         until_ready(place)
-        assert story.chats(place)
+        story.chats(place)
