@@ -42,7 +42,10 @@ _OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     # How long one attempt may take: a busy machine needs more than a moment to shake hands.
     ("grpc.min_reconnect_backoff_ms", 5_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Calls fail at once while a channel waits to try again: that wait has to be short.
+    ("grpc.max_reconnect_backoff_ms", 250),
+    # Else a new channel begins with the failures of others that had the address.
+    ("grpc.use_local_subchannel_pool", 1),
     # Reads alone are tried again: nothing is computed or changed twice behind the caller's back.
     (
         "grpc.service_config",

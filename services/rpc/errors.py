@@ -82,10 +82,9 @@ _FOREIGN: dict[StatusCode, type[DomainError]] = {
 
 def status_code(error: BaseException) -> StatusCode:
     """Returns the code that callers see for an exception."""
-    return (
-        STATUS_CODES.get(type(error), StatusCode.INTERNAL)
-        if isinstance(error, DomainError)
-        else StatusCode.INTERNAL
+    return next(
+        (STATUS_CODES[cls] for cls in type(error).__mro__ if cls in STATUS_CODES),
+        StatusCode.INTERNAL,
     )
 
 

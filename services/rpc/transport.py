@@ -52,7 +52,10 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
         # How long one attempt may take: a busy machine needs more than a moment to shake hands.
         ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
+        # Calls fail at once while a channel waits to try again: that wait has to be short.
+        ("grpc.max_reconnect_backoff_ms", 500),
+        # Else a new channel begins with the failures of others that had the address.
+        ("grpc.use_local_subchannel_pool", 1),
     ]
 
 

@@ -10,13 +10,21 @@ from penstock.errors.v1 import error_reason_pb2
 from services import errors
 from services.errors import DomainError, Internal, Violation
 from services.rpc.errors import STATUS_CODES, from_status, status_code, to_status
+from services.tritonserver.failures import EndpointLost
 
 CLASSES = sorted(DomainError.__subclasses__(), key=lambda cls: cls.__name__)
 
 
 def test_every_domain_error_has_a_status() -> None:
     assert set(STATUS_CODES) == set(DomainError.__subclasses__())
-    assert not [below for cls in CLASSES for below in cls.__subclasses__()]
+
+
+def test_what_one_package_tells_apart_is_one_to_callers() -> None:
+    assert status_code(EndpointLost("gone")) is StatusCode.UNAVAILABLE
+    for cls in CLASSES:
+        for below in cls.__subclasses__():
+            assert below.reason == cls.reason
+            assert status_code(below("said")) is STATUS_CODES[cls]
 
 
 def test_every_reason_has_exactly_one_class() -> None:
