@@ -8,6 +8,7 @@ a repository that the exporters of `penstock triton export` have written.
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,9 @@ def test_a_caller_that_leaves_is_cancelled_in_triton(triton: TritonServer, place
     body = {"model": TICKER, "messages": story.STORY["messages"], "stream": True}
     with place.http() as http, http.stream("POST", "/v1/chat/completions", json=body) as answer:
         assert answer.status_code == 200
-        next(answer.iter_lines())
+        lines = (line.removeprefix("data: ") for line in answer.iter_lines() if "data: " in line)
+        while not json.loads(next(lines))["choices"][0]["delta"].get("content"):
+            pass
     until(lambda: triton.log.count("cancelled: ") > before)
 
 
