@@ -33,9 +33,16 @@ COUNT = 40
 AT_ONCE = 4
 pytestmark = pytest.mark.timeout(400)
 
+# Waiting for work is left out: how often one looks depends on the machine.
+RUNNING = r"/gateway/(batch_runs|batch_results|batch_answers|inside)\.py:"
+MAKING = r"/training/(stores/)?batches\.py:(?!__init__)"
+READING = r"/training/batch_lines\.py:"
+KEEPING = r"/training/batch_work\.py:(append|_check|_keep|_pieces|_length)"
+WRITING = r"/training/batch_keeper\.py:_(finish|write|outputs|errors)"
+
 
 def launched(
-    folder: Path, lines: int, service: str, port: int, **env: str
+    folder: Path, lines: int, where: str, service: str, port: int, **env: str
 ) -> subprocess.Popen[bytes]:
     variables = {
         "PATH": os.environ["PATH"],
@@ -46,7 +53,7 @@ def launched(
     }
     return subprocess.Popen(
         [
-            *(sys.executable, str(KILLED), str(lines), service),
+            *(sys.executable, str(KILLED), str(lines), where, service),
             *("--port", str(port), "--data-dir", str(folder)),
         ],
         env=variables,
@@ -68,6 +75,7 @@ def edge(stack: BatchStack, lines: int) -> subprocess.Popen[bytes]:
     return launched(
         stack.folder,
         lines,
+        RUNNING,
         "gateway",
         0,
         PENSTOCK_API_BATCH_CONCURRENCY=str(AT_ONCE),
@@ -106,13 +114,21 @@ async def test_edges_are_killed(tmp_path: Path) -> None:
 class Service:
     """TrainingService as a process that always comes back to the same port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keys: str) -> None:
         self.folder = folder
+        self.keys = keys
         with socket.create_server(("127.0.0.1", 0)) as taken:
             self.port = taken.getsockname()[1]
 
-    def start(self, lines: int) -> subprocess.Popen[bytes]:
-        return launched(self.folder, lines, "services.training", self.port)
+    def start(self, lines: int = 0, where: str = "") -> subprocess.Popen[bytes]:
+        return launched(
+            self.folder,
+            lines,
+            where,
+            "services.training",
+            self.port,
+            PENSTOCK_SERVICES_MODEL_ADDRESS=self.keys,
+        )
 
     def end_chores(self) -> list[tuple[str, int]]:
         """Lets the time of the leases of dead keepers pass; tells where batches stand, and how many
@@ -134,13 +150,13 @@ async def before_a_process(folder: Path) -> AsyncIterator[tuple[BatchStack, Serv
         backend = SlowBackend()
         await backend.start()
         exits.push_async_callback(backend.stop)
-        service = Service(folder)
+        keys = await exits.enter_async_context(key_feed())
+        service = Service(folder, keys.address)
 
         class There:
             class server:  # noqa: N801 - stands where a server does
                 address = f"127.0.0.1:{service.port}"
 
-        keys = await exits.enter_async_context(key_feed())
         stack = BatchStack(folder, backend, keys, There, exits)  # type: ignore[arg-type]
         yield stack, service
 
@@ -149,7 +165,7 @@ async def test_the_service_is_killed(tmp_path: Path) -> None:
     (tmp_path / "admin-key").write_text("admin-token")
     (tmp_path / "admin-key").chmod(0o600)
     async with before_a_process(tmp_path) as (stack, service):
-        first = service.start(0)
+        first = service.start()
         try:
             assert first.stdout is not None
             ready = json.loads(await asyncio.to_thread(first.stdout.readline))
@@ -169,24 +185,27 @@ async def test_the_service_is_killed(tmp_path: Path) -> None:
             "completion_window": "24h",
         }
         headers = {"Idempotency-Key": "the-only-one"}
-        worker_is_there = False
         seen: list[tuple[str, int]] = []
-        # In the making, while the file is read, while results are kept, while files are written.
-        for place in (60, 400, 1200, 3500, 4600, 700, 900):
-            child = service.start(place)
-            dying = asyncio.create_task(until_killed(child))
-            while not dying.done() and not seen:
-                answer = await stack.http.post("/v1/batches", json=body, headers=headers)
-                assert answer.status_code in (200, 503), answer.text
-                await asyncio.sleep(0.2)
-            await dying
-            seen += service.end_chores()
-            if not worker_is_there and place == 1200:
-                await stack.start_edge(batch_concurrency=AT_ONCE)
-                worker_is_there = True
+
+        async def killed(where: str, *places: int) -> None:
+            for place in places:
+                dying = asyncio.create_task(until_killed(service.start(place, where)))
+                while not dying.done() and not seen:
+                    answer = await stack.http.post("/v1/batches", json=body, headers=headers)
+                    assert answer.status_code in (200, 503), answer.text
+                    await asyncio.sleep(0.2)
+                await dying
+                seen.extend(service.end_chores())
+
+        await killed(MAKING, 10, 40)
+        await killed(READING, 300, 1500)
         assert any(state == "validating" for state, _ in seen), seen
-        assert any(0 < count < COUNT for _, count in seen), seen
-        last = service.start(0)
+        await stack.start_edge(batch_concurrency=AT_ONCE)
+        await killed(KEEPING, 60, 150)
+        assert 0 < seen[-1][1] < COUNT, seen
+        await killed(WRITING, 5, 15)
+        assert seen[-1][1] == COUNT, seen
+        last = service.start()
         try:
             async with asyncio.timeout(150):
                 while True:
