@@ -147,7 +147,7 @@ def test_adapters_follow_their_base(users: tuple[Users, Platform], tmp_path: Pat
     os.kill(platform.pid("inference"), signal.SIGKILL)
     until(lambda: all(people.chat(name).status_code == 200 for name in names), 100)
     assert {name: people.answer(name) for name in names} == answers
-    assert people.get("tuned").state == pb.Model.STATE_READY
+    until(lambda: people.get("tuned").state == pb.Model.STATE_READY, 60)  # told after it answers
 
     # The base stays as long as an adapter needs it.
     with pytest.raises(grpc.RpcError, match="'brief', 'misfit', 'other', 'tuned'"):

@@ -108,8 +108,12 @@ def test_every_row_is_described() -> None:
 
 
 def test_what_is_open_needs_nobody(http: httpx.Client) -> None:
+    deadline = time.monotonic() + 60
     for row in OPEN:
-        assert sent(http, row) == 200
+        # /health is 503 while a busy machine keeps services from telling within a second.
+        while (status := sent(http, row)) == 503 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert status == 200, row
 
 
 @pytest.mark.parametrize("dialect", TABLE)
