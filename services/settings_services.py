@@ -70,11 +70,16 @@ class InferenceSettings(ServiceSettings):
     """Largest rank of a LoRA adapter. Bounds its memory, together with `max_adapters`."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:<n>`."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of the weights. `auto`: what the model was saved as, where the device can."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = "auto"
+    """Type of the weights. `auto`: what the model was saved as, where the device can. `fp8`: the
+    torch engine's own code keeps the layers' matrices in eight bits, the rest in bfloat16; half the
+    memory, for GPUs. A deployment's `quantization` goes before it."""
     decoder: Literal["auto", "transformers"] = "auto"
     """Code that the torch engine runs models on. `auto`: its own for the architectures that it
     knows, transformers' for others. `transformers`: that for all."""
+    cuda_graphs: bool = True
+    """Whether the torch engine's own code records its decode steps as CUDA graphs, which start as
+    one kernel. Without a GPU it changes nothing."""
     slow_reader_timeout_s: float = key(30.0, minimum=0.0)
     """How long a stream may wait for its reader before it is ended."""
     response_days: float = key(30.0, minimum=0.001)

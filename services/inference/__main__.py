@@ -110,6 +110,7 @@ def _torch(settings: InferenceSettings) -> EngineLoader:
             device=settings.device,
             dtype=settings.dtype,
             decoder=settings.decoder,
+            cuda_graphs=settings.cuda_graphs,
             max_adapters=settings.max_adapters,
             max_adapter_rank=settings.max_adapter_rank,
         )

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
 from typing import Any, cast
@@ -21,16 +21,20 @@ def weight_bytes(files: Iterable[Path], float_size: int) -> int:
         files: that were checked.
         float_size: bytes of a number of the type that floats are read into.
     """
-    total = 0
+    return sum(
+        prod(shape) * (float_size if kind in FLOATS else WIDTHS.get(kind, 1))
+        for _, kind, shape in read_headers(files)
+    )
+
+
+def read_headers(files: Iterable[Path]) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Name, type and shape of each tensor of safetensors files that were checked."""
     for file in files:
         with file.open("rb") as stream:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
         for name, tensor in cast("dict[str, dict[str, Any]]", header).items():
             if name != "__metadata__":
-                kind = str(tensor["dtype"])
-                width = float_size if kind in FLOATS else WIDTHS.get(kind, 1)
-                total += prod(tensor["shape"]) * width
-    return total
+                yield name, str(tensor["dtype"]), tuple(tensor["shape"])
 
 
 def free_bytes(device: torch.device) -> int:

@@ -113,13 +113,16 @@ class Decoder:
         self.config = config
         self.device = weights.embedding.device
         self.dtype = weights.embedding.dtype
+        self.outputs = weights.head.outputs
+        """Logits of a position."""
         self._facts = facts
         self._weights = weights
         self._attend: Attend = choose_attention(self.device, facts.attention_softcap)
         self._masks = Masks(frozenset(facts.kinds), facts.window, self.dtype)
         layers = weights.layers
-        projections = [p for x in layers for p in (x.qkv, x.output, x.gate, x.up, x.down) if p]
-        self._adapters = AdapterSet(projections, self.device, self.dtype)
+        self.projections = [p for x in layers for p in (x.qkv, x.output, x.gate, x.up, x.down) if p]
+        """Of the layers."""
+        self._adapters = AdapterSet(self.projections, self.device, self.dtype)
         # A number that transformers rounds to the weights' type before it multiplies by it.
         self._embedding_scale = float(torch.tensor(facts.embedding_scale, dtype=self.dtype))
 

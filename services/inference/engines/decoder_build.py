@@ -15,27 +15,46 @@ from transformers.pytorch_utils import Conv1D
 from services.inference.engines.decoder import Decoder, HeadNorm, Layer, Norm, Weights
 from services.inference.engines.decoder_attention import Rotary
 from services.inference.engines.decoder_facts import DecoderFacts
-from services.inference.engines.decoder_linear import Projection, Source, packs
+from services.inference.engines.decoder_fp8 import round_to_fp8
+from services.inference.engines.decoder_linear import Form, Projection, Source, fastest_form
 
 _log = logging.getLogger(__name__)
 
 PROMPT_LENGTH = 24
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 8e-2}
 """Largest difference of logits, as a share of their norm."""
+FP8_TOLERANCE = 0.25
+"""The same for what eight bits lose: one and a half times the most that was measured."""
 TIED_HEAD_BYTES = 256 * 2**20
 """A head that shares the embedding's weights gets a blocked copy of its own up to this size: it is
 read whole at every step, and memory beyond it is dearer than that time."""
 
 
-def replace_by_decoder(model: PreTrainedModel, facts: DecoderFacts) -> Decoder | None:
+def replace_by_decoder(
+    model: PreTrainedModel,
+    facts: DecoderFacts,
+    *,
+    fp8: bool = False,
+    device: torch.device | None = None,
+) -> Decoder | None:
     """Takes a model's weights out of it and makes a compact decoder of them.
 
     Returns None when the decoder does not compute what the model did. The model is used up in any
     case.
+
+    Args:
+        model: where to take them from.
+        facts: what it is.
+        fp8: keep the matrices of the layers in eight bits.
+        device: where the decoder shall be; weights go there layer by layer. None: where they are.
     """
     try:
         expected = _logits(model, model.config)
-        decoder = build_decoder(model, facts)
+        whole = expected
+        if fp8:  # first beside a model with the same weights: what they lose would hide errors
+            round_matrices(model, facts)
+            expected = _logits(model, model.config)
+        decoder = build_decoder(model, facts, fp8=fp8, device=device)
         difference = _difference(_logits(decoder, model.config), expected)
     except Exception:
         _log.exception("the compact decoder can't run this %s model", model.config.model_type)
@@ -43,32 +62,76 @@ def replace_by_decoder(model: PreTrainedModel, facts: DecoderFacts) -> Decoder |
     if not difference < TOLERANCE[decoder.dtype]:  # NaN neither
         _log.warning(
             "the compact decoder's logits differ from transformers' by %.2g of their norm for "
-            "this %s model: it runs on transformers' code, which is slower",
+            "this %s model: it can't run there",
             difference,
             model.config.model_type,
         )
         return None
-    return decoder
+    return decoder if not fp8 or _keeps_enough(decoder, whole) else None
+
+
+def _keeps_enough(decoder: Decoder, expected: Tensor) -> bool:
+    """Has a decoder multiply in eight bits where it can; false where its logits get too far off."""
+    for projection in decoder.projections:
+        projection.narrow()
+    loss = _difference(_logits(decoder, decoder.config), expected)
+    text = "in fp8 the logits of this %s model differ by %.2g of their norm, %.2g are allowed"
+    enough = loss < FP8_TOLERANCE
+    _log.log(
+        logging.INFO if enough else logging.WARNING,
+        text,
+        decoder.config.model_type,
+        loss,
+        FP8_TOLERANCE,
+    )
+    return enough
 
 
 @torch.no_grad()
-def build_decoder(model: PreTrainedModel, facts: DecoderFacts) -> Decoder:
-    """Moves a model's weights into a compact decoder; the model is used up."""
+def round_matrices(model: PreTrainedModel, facts: DecoderFacts) -> None:
+    """Gives the matrices of a model's layers the numbers that they are in eight bits."""
+    for index in range(facts.layers):
+        for name in facts.layout.matrices:
+            round_to_fp8(_weight(model.get_submodule(f"{facts.layout.layers}.{index}.{name}")))
+
+
+@torch.no_grad()
+def build_decoder(
+    model: PreTrainedModel,
+    facts: DecoderFacts,
+    *,
+    fp8: bool = False,
+    device: torch.device | None = None,
+) -> Decoder:
+    """Moves a model's weights into a compact decoder; the model is used up.
+
+    Embedding and head keep their number type also with `fp8`: what they lose is lost to each token.
+    """
     layout = facts.layout
-    embedding = _weight(model.get_submodule(layout.embedding))
-    positions = None if layout.positions is None else model.get_submodule(layout.positions)
-    rotary = {} if layout.rotary is None else _rotary(model.get_submodule(layout.rotary), facts)
-    layers = [_layer(model, facts, index, bool(rotary)) for index in range(facts.layers)]
-    head = model.get_submodule(layout.head)
+    device = device or model.device
+
+    def module(path: str) -> nn.Module:
+        return _to(model.get_submodule(path), device)
+
+    embedding = _weight(module(layout.embedding))
+    positions = None if layout.positions is None else module(layout.positions)
+    rotary = {} if layout.rotary is None else _rotary(module(layout.rotary), facts)
+    layers: list[Layer] = []
+    for index in range(facts.layers):
+        module(f"{layout.layers}.{index}")
+        layers.append(_layer(model, facts, index, rotary=bool(rotary), fp8=fp8))
+    head = module(layout.head)
     weight = _weight(head)
     tied = weight.data_ptr() == embedding.data_ptr()
-    packed = packs(weight) and not (tied and weight.nbytes > TIED_HEAD_BYTES)
+    whole = tied and weight.nbytes > TIED_HEAD_BYTES
     weights = Weights(
         embedding=embedding,
         positions=None if positions is None else _weight(positions),
         layers=layers,
-        norm=_norm(model.get_submodule(layout.final_norm), facts),
-        head=Projection(weight, _bias(head), (), packed=packed),
+        norm=_norm(module(layout.final_norm), facts),
+        head=Projection(
+            weight, _bias(head), (), form=Form.PLAIN if whole else fastest_form(weight)
+        ),
         rotary=rotary,
     )
     config = model.config
@@ -76,7 +139,13 @@ def build_decoder(model: PreTrainedModel, facts: DecoderFacts) -> Decoder:
     return Decoder(config, facts, weights)
 
 
-def _layer(model: PreTrainedModel, facts: DecoderFacts, index: int, rotary: bool) -> Layer:
+def _to(module: nn.Module, device: torch.device) -> nn.Module:
+    return cast("Any", module).to(device)
+
+
+def _layer(
+    model: PreTrainedModel, facts: DecoderFacts, index: int, *, rotary: bool, fp8: bool
+) -> Layer:
     layout = facts.layout
     root = f"{layout.layers}.{index}"
     module = model.get_submodule(root)
@@ -91,6 +160,7 @@ def _layer(model: PreTrainedModel, facts: DecoderFacts, index: int, rotary: bool
                 Source(f"{root}.{name}", _outputs(module.get_submodule(name)), rows)
                 for name in names
             ],
+            fp8=fp8,
         )
 
     gate_rows = up_rows = None
@@ -118,7 +188,7 @@ def _layer(model: PreTrainedModel, facts: DecoderFacts, index: int, rotary: bool
     return layer
 
 
-def _projection(model: PreTrainedModel, sources: list[Source]) -> Projection:
+def _projection(model: PreTrainedModel, sources: list[Source], *, fp8: bool) -> Projection:
     modules = [model.get_submodule(source.path) for source in sources]
     parts = [source.take(_weight(m)) for source, m in zip(sources, modules, strict=True)]
     weight = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -132,7 +202,8 @@ def _projection(model: PreTrainedModel, sources: list[Source]) -> Projection:
             ]
         )
     widths = tuple((source, len(part)) for source, part in zip(sources, parts, strict=True))
-    return Projection(weight.contiguous(), bias, widths, packed=packs(weight))
+    form = Form.FP8 if fp8 else fastest_form(weight)
+    return Projection(weight.contiguous(), bias, widths, form=form)
 
 
 def _by_kind(facts: DecoderFacts) -> Tensor:
@@ -201,7 +272,7 @@ def _logits(model: PreTrainedModel | Decoder, config: PretrainedConfig) -> Tenso
         (1, min(PROMPT_LENGTH, native)),
         generator=torch.Generator().manual_seed(3),
     )
-    return cast("Any", model)(prompt.to(model.device), use_cache=False).logits[0].float()
+    return cast("Any", model)(prompt.to(model.device), use_cache=False).logits[0].float().cpu()
 
 
 def _difference(own: Tensor, expected: Tensor) -> float:

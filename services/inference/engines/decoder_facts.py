@@ -50,6 +50,11 @@ class Layout:
     down: str = "mlp.down_proj"
     head: str = "lm_head"
 
+    @property
+    def matrices(self) -> frozenset[str]:
+        """All linear modules of a layer."""
+        return frozenset({*self.qkv, self.output, self.gate or self.up, self.up, self.down})
+
 
 @dataclass(frozen=True, slots=True)
 class DecoderFacts:

@@ -6,12 +6,14 @@ on bfloat16 with AMX, 0.55 to 0.75 of the time of plain weights for 1 to 32 rows
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from services.inference.engines.decoder_fp8 import Fp8Matrix
 from services.inference.engines.decoder_lora import Adapters
 
 PACKED_FOR_ROWS = 8
@@ -25,6 +27,16 @@ _POINTWISE = {  # our name → attribute and algorithm of the kernel's own activ
     "gelu_tanh": ("gelu", "tanh"),
     "relu": ("relu", ""),
 }
+
+
+class Form(Enum):
+    """How the weights of a projection are kept."""
+
+    PLAIN = "plain"
+    BLOCKED = "blocked"
+    """As the matrix kernels of a CPU want them; for weights that `packs` is true of."""
+    FP8 = "fp8"
+    """In eight bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +62,7 @@ class Projection:
         weight: `[outputs, inputs]`.
         bias: `[outputs]`.
         sources: where the outputs come from, in their order, with their widths.
-        packed: keep the weights in blocked form; needs `packs(weight)`.
+        form: how the weights are kept.
     """
 
     def __init__(
@@ -59,16 +71,18 @@ class Projection:
         bias: Tensor | None,
         sources: tuple[tuple[Source, int], ...],
         *,
-        packed: bool,
+        form: Form,
     ) -> None:
         self.outputs, self.inputs = weight.shape
         self.sources = sources
-        self.packed = packed
+        self.form = form
         self.adapters: Adapters | None = None
         self._bias = bias
-        self._weight: Tensor = (
-            _MKLDNN._reorder_linear_weight(weight, PACKED_FOR_ROWS) if packed else weight
-        )
+        self._weight: Tensor | Fp8Matrix = weight
+        if form is Form.BLOCKED:
+            self._weight = cast("Tensor", _MKLDNN._reorder_linear_weight(weight, PACKED_FOR_ROWS))
+        elif form is Form.FP8:
+            self._weight = Fp8Matrix(weight)
 
     def __call__(self, states: Tensor) -> Tensor:
         """Projects `[…, inputs]` to `[…, outputs]`."""
@@ -77,9 +91,14 @@ class Projection:
             projected = self.adapters.add(projected, states)
         return projected
 
+    def narrow(self) -> None:
+        """Multiplies in eight bits from now on, where weights and device do."""
+        if isinstance(self._weight, Fp8Matrix):
+            self._weight.narrow = self._weight.narrows
+
     def activated(self, states: Tensor, activation: str) -> Tensor:
         """Projects, then applies an activation, in one kernel where that exists."""
-        if self.packed and not self._adapted:
+        if self.form is Form.BLOCKED and not self._adapted:
             attribute, algorithm = _POINTWISE[activation]
             return _MKLDNN._linear_pointwise(
                 states, self._weight, self._bias, attribute, [], algorithm
@@ -88,7 +107,7 @@ class Projection:
 
     def times(self, states: Tensor, factor: Tensor) -> Tensor:
         """Projects, then multiplies by a tensor of the result's shape."""
-        if self.packed and not self._adapted:
+        if self.form is Form.BLOCKED and not self._adapted:
             return _MKLDNN._linear_pointwise.binary(states, factor, self._weight, self._bias, "mul")
         return self(states) * factor
 
@@ -97,8 +116,10 @@ class Projection:
         return self.adapters is not None and self.adapters.active
 
     def _base(self, states: Tensor) -> Tensor:
-        if self.packed:
+        if self.form is Form.BLOCKED:
             return _MKLDNN._linear_pointwise(states, self._weight, self._bias, "none", [], "")
+        if isinstance(self._weight, Fp8Matrix):
+            return self._weight.linear(states, self._bias)
         return F.linear(states, self._weight, self._bias)
 
 
@@ -109,6 +130,11 @@ def packs(weight: Tensor) -> bool:
     if weight.dtype == torch.bfloat16:
         return cast("bool", _MKLDNN._is_mkldnn_bf16_supported())
     return weight.dtype == torch.float32
+
+
+def fastest_form(weight: Tensor) -> Form:
+    """The form that loses nothing and is read fastest where these weights are."""
+    return Form.BLOCKED if packs(weight) else Form.PLAIN
 
 
 def activate(states: Tensor, activation: str) -> Tensor:

@@ -1,7 +1,8 @@
 """Plans memory before weights are read: what doesn't fit is refused with the arithmetic shown."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from transformers import PretrainedConfig
 
 from services.errors import FailedPrecondition
 from services.inference.engines.kv_pool import rounded
-from services.weights.memory import in_units, weight_bytes
+from services.inference.engines.static_decode import MOST_SHAPES, rounded_up
+from services.weights.memory import in_units, read_headers, weight_bytes
 
 CPU_SHARE = 0.5
 """Of the memory that is free beside the weights: other processes live here too."""
@@ -19,6 +21,9 @@ LOGITS_COPIES = 6
 """Float32 copies of a step's logits while tokens are chosen."""
 HIDDEN_COPIES = 8
 """Copies of a step's hidden states within a layer, its attention included."""
+SCALE_BYTES = 4
+GRAPH_BYTES = 8 * 2**20
+"""What a recorded step takes beside the memory that all of them share. An estimate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class MemoryNeeds:
     """Most tokens of a sequence."""
     slots: int
     """Sequences that run at once."""
+    loading: int = 0
+    """Most that weights take on the device on their way to what they take there in the end."""
 
 
 def plan_kv(needs: MemoryNeeds, *, free: int, share: float, asked: int) -> int:
@@ -49,6 +56,12 @@ def plan_kv(needs: MemoryNeeds, *, free: int, share: float, asked: int) -> int:
     Raises:
         FailedPrecondition: it doesn't fit, not even with one sequence of a whole context.
     """
+    if needs.loading > free:
+        raise FailedPrecondition(
+            f"The model does not fit into memory while it is loaded: {in_units(needs.loading)} of "
+            f"weights before they have eight bits, but {in_units(max(0, free))} are free. Free "
+            f"some memory, or deploy a smaller model."
+        )
     # While it is resized, one layer's part exists twice.
     left = (free - needs.weights - needs.working) * needs.layers // (needs.layers + 1)
     one = (rounded(needs.context) + 1) * needs.kv_token
@@ -93,8 +106,25 @@ def memory_needs(
     context: int,
     slots: int,
     step_tokens: int,
+    recorded: bool = False,
+    fp8: Collection[str] = (),
+    loads_on_device: bool = True,
 ) -> MemoryNeeds:
-    """What a model takes, by its configuration and the headers of its weights."""
+    """What a model takes, by its configuration and the headers of its weights.
+
+    Args:
+        config: its configuration.
+        files: its weights.
+        dtype: the number type that they are read into.
+        context: most tokens of a sequence.
+        slots: sequences that run at once.
+        step_tokens: most tokens of a step.
+        recorded: whether decode steps are recorded, with memory of their own.
+        fp8: modules of a layer whose matrices are kept in eight bits.
+        loads_on_device: whether weights come to the device before they have eight bits.
+    """
+    files = tuple(files)
+    whole = weight_bytes(files, dtype.itemsize)
     values: Any = config
     heads = int(values.num_attention_heads)
     kv_heads = int(getattr(values, "num_key_value_heads", None) or heads)
@@ -106,14 +136,26 @@ def memory_needs(
     states = tokens * (HIDDEN_COPIES * hidden + 3 * inner) * dtype.itemsize
     scores = heads * tokens * context * 4  # attention that is not fused holds them all
     logits = max(slots, 128) * int(values.vocab_size) * 4 * LOGITS_COPIES
+    graphs = 0
+    if recorded:
+        row = HIDDEN_COPIES * hidden + 3 * inner + 4 * int(values.vocab_size) + heads * context
+        graphs = rounded_up(slots) * row * dtype.itemsize + MOST_SHAPES * GRAPH_BYTES
     return MemoryNeeds(
-        weights=weight_bytes(files, dtype.itemsize),
-        working=states + min(scores, 2**30) + logits,
+        weights=whole - _saved(files, dtype, fp8),
+        working=states + min(scores, 2**30) + logits + graphs,
         kv_token=2 * layers * kv_heads * head_size * dtype.itemsize,
         layers=layers,
         context=context,
         slots=slots,
+        loading=whole if fp8 and loads_on_device else 0,
     )
+
+
+def _saved(files: Iterable[Path], dtype: torch.dtype, fp8: Collection[str]) -> int:
+    """Bytes that eight bits save of these modules' matrices, less those of the scales."""
+    endings = tuple(f".{name}.weight" for name in fp8)
+    shapes = [s for name, _, s in read_headers(files) if endings and name.endswith(endings)]
+    return sum(prod(s) * (dtype.itemsize - 1) - max(s) * SCALE_BYTES for s in shapes)
 
 
 def _kv(needs: MemoryNeeds, size: int) -> str:

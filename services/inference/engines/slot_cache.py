@@ -135,12 +135,23 @@ class SlotCache(Cache):
         super().__init__(layers=list(self._slots))
         self._rows = 0
         self._columns = 0
+        self._generation = 0
         self.placement = Placement(torch.empty(0), torch.empty(0), 0, None)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns, without the one for padding."""
         return self._rows, self._columns
+
+    @property
+    def generation(self) -> int:
+        """Counts resizes: after one, the memory is elsewhere."""
+        return self._generation
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is memory: the first pass after a resize that keeps nothing makes it."""
+        return all(layer.is_initialized for layer in self._slots)
 
     @property
     def bytes_per_token(self) -> int:
@@ -178,12 +189,23 @@ class SlotCache(Cache):
             span if list(places) == list(range(span.start, span.stop)) else None,
         )
 
+    def place_first(self, columns: Tensor, length: int) -> None:
+        """Prepares a pass over the first rows without a look at what is in `columns`.
+
+        Args:
+            columns: `[batch, 1]`, column that each row writes; padding's is the last one.
+            length: columns that the pass reads.
+        """
+        rows = torch.arange(len(columns), device=columns.device)[:, None]
+        self.placement = Placement(rows, columns, length, slice(0, len(columns)))
+
     def _states(self) -> Iterable[Tensor]:
         for layer in self._slots:
             yield from layer.states()
 
     def _resize(self, resize: Resize) -> None:
         self._rows, self._columns = resize.rows, resize.columns
+        self._generation += 1
         for layer in self._slots:
             if resize.kept:
                 layer.resize(resize.kept)

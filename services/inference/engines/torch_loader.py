@@ -23,6 +23,7 @@ from services.inference.engines.architecture import (
     context_length,
     end_tokens,
 )
+from services.inference.engines.cuda_graphs import choose_recorder
 from services.inference.engines.grammar_compiler import GrammarCompiler, read_vocabulary
 from services.inference.engines.hf_text import HFText
 from services.inference.engines.memory_plan import (
@@ -32,16 +33,17 @@ from services.inference.engines.memory_plan import (
     memory_needs,
     plan_kv,
 )
+from services.inference.engines.number_types import choose_number_type
 from services.inference.engines.scheduler import Scheduler
 from services.inference.engines.self_check import check_runner
 from services.inference.engines.torch_engine import TorchEngine
-from services.inference.engines.torch_model import load_model
+from services.inference.engines.torch_model import check_fp8, load_model
 from services.inference.engines.torch_runner import TorchRunner
 from services.inference.engines.torch_settings import TorchSettings
 from services.weights.configuration import fast_tokenizer, load_config, load_tokenizer
 from services.weights.folder import ModelFolder
 from services.weights.memory import free_bytes
-from services.weights.processor import choose_device, choose_dtype
+from services.weights.processor import choose_device
 
 transformers.utils.logging.disable_progress_bar()
 
@@ -113,13 +115,16 @@ class TorchLoader:
             torch.set_num_threads(settings.torch_threads)
         folder = ModelFolder(spec.source, takes_adapters=True)
         device = choose_device(settings.device)
-        dtype = choose_dtype(
+        number_type = choose_number_type(
             spec.dtype if spec.dtype not in ("", "auto") else settings.dtype, device
         )
+        dtype, fp8 = number_type.dtype, number_type.fp8
         config = load_config(folder)
         check_architecture(config)
+        narrow = check_fp8(config, settings.decoder).layout.matrices if fp8 else frozenset[str]()
         context = context_length(config, wanted=spec.context_length, most=settings.max_context)
         slots = spec.max_batch_size or settings.max_batch_size
+        recorder = choose_recorder(device, cuda_graphs=settings.cuda_graphs)
         kv_bytes = plan_kv(
             memory_needs(
                 config,
@@ -128,6 +133,9 @@ class TorchLoader:
                 context=context,
                 slots=slots,
                 step_tokens=settings.step_tokens,
+                recorded=recorder is not None,
+                fp8=narrow,
+                loads_on_device=device.type == "cpu",
             ),
             free=free_bytes(device),
             share=GPU_SHARE if device.type == "cuda" else CPU_SHARE,
@@ -136,7 +144,7 @@ class TorchLoader:
         report(0.05)
         tokenizer = load_tokenizer(folder)
         report(0.1)
-        loaded = load_model(folder, config, device, dtype, decoder=settings.decoder)
+        loaded = load_model(folder, config, device, dtype, decoder=settings.decoder, fp8=fp8)
         model = cast("PreTrainedModel", loaded.model)  # the compact decoder is called like one
         report(0.8)
         vocabulary_size = int(config.vocab_size)
@@ -148,6 +156,8 @@ class TorchLoader:
             layers=int(config.num_hidden_layers),
             vocabulary_size=vocabulary_size,
             eos=eos,
+            recorder=recorder,
+            slots=slots,
         )
         check_runner(model, runner, vocabulary_size=vocabulary_size, context_length=context)
         kv_tokens = check_kv(kv_bytes, runner.bytes_per_token, context)
@@ -157,7 +167,7 @@ class TorchLoader:
         info = EngineInfo(
             name="torch",
             device=str(model.device),
-            dtype=str(dtype).removeprefix("torch."),
+            dtype=number_type.name,
             context_length=context,
             slots=slots,
             vocabulary_size=vocabulary_size,

@@ -12,7 +12,7 @@ from services.errors import FailedPrecondition
 from services.inference.engines.architecture import attention_implementation, attention_masks
 from services.inference.engines.decoder import Decoder
 from services.inference.engines.decoder_build import replace_by_decoder
-from services.inference.engines.decoder_facts import decoder_facts
+from services.inference.engines.decoder_facts import DecoderFacts, decoder_facts
 from services.inference.engines.masks import Masks
 from services.weights.folder import ModelFolder
 
@@ -44,6 +44,7 @@ def load_model(
     dtype: torch.dtype,
     *,
     decoder: str = "auto",
+    fp8: bool = False,
 ) -> CausalModel:
     """Loads a model.
 
@@ -53,18 +54,26 @@ def load_model(
         device: where it shall run.
         dtype: the number type of its weights.
         decoder: `auto` or `transformers`, which never takes the compact decoder.
+        fp8: keep the matrices of the layers in eight bits; as `check_fp8` allows.
 
     Raises:
-        FailedPrecondition: the weights are broken or belong to another configuration.
+        FailedPrecondition: the weights are broken or belong to another configuration, or can't be
+            kept in eight bits.
     """
-    if decoder not in DECODERS:
-        raise FailedPrecondition(f"Unknown decoder “{decoder}”: use {' or '.join(DECODERS)}.")
-    model = _transformers_model(folder, config, device, dtype)
+    facts = compact_facts(config, decoder)
+    if fp8 and device.type == "cpu":
+        _log.warning("fp8 weights on a processor halve their memory, but are many times slower")
+    # On their way into eight bits weights don't have to fit on the device in sixteen.
+    model = _transformers_model(folder, config, torch.device("cpu") if fp8 else device, dtype)
     count = sum(parameter.numel() for parameter in model.parameters())
     generation = cast("GenerationConfig | None", model.generation_config)
-    facts = decoder_facts(config) if decoder == "auto" else None
     if facts is not None:
-        compact = replace_by_decoder(model, facts)
+        compact = replace_by_decoder(model, facts, fp8=fp8, device=device)
+        if compact is None and fp8:
+            raise FailedPrecondition(
+                f"In fp8 this {config.model_type} model does not compute what it does in bfloat16, "
+                f"or too little of it; the server's log has the figures. Deploy it in bfloat16."
+            )
         if compact is not None:
             masks = attention_masks(config, dtype=dtype, boolean=False)
             return CausalModel(compact, masks, generation, count)
@@ -73,6 +82,37 @@ def load_model(
     boolean = model.config._attn_implementation != "eager"  # pyright: ignore[reportPrivateUsage]
     masks = attention_masks(config, dtype=dtype, boolean=boolean)
     return CausalModel(model, masks, generation, count)
+
+
+def compact_facts(config: PretrainedConfig, decoder: str) -> DecoderFacts | None:
+    """What the compact decoder knows of a model; None where transformers' own code shall run it.
+
+    Raises:
+        FailedPrecondition: there is no such decoder.
+    """
+    if decoder not in DECODERS:
+        raise FailedPrecondition(f"Unknown decoder “{decoder}”: use {' or '.join(DECODERS)}.")
+    return decoder_facts(config) if decoder == "auto" else None
+
+
+def check_fp8(config: PretrainedConfig, decoder: str) -> DecoderFacts:
+    """The facts of a model that shall have weights in eight bits.
+
+    Raises:
+        FailedPrecondition: it would run on transformers' code, which has no such weights here.
+    """
+    facts = compact_facts(config, decoder)
+    if facts is None:
+        reason = (
+            'the setting decoder = "transformers" switches that off'
+            if decoder != "auto"
+            else f"{config.model_type} does not run on that with this config.json"
+        )
+        raise FailedPrecondition(
+            f"Weights in fp8 need this engine's own decoder, and {reason}: deploy the model in "
+            f"bfloat16."
+        )
+    return facts
 
 
 def _transformers_model(

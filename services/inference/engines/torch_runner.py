@@ -24,6 +24,7 @@ from services.inference.engines.sampler import (
     score_tokens,
 )
 from services.inference.engines.slot_cache import SlotCache
+from services.inference.engines.static_decode import Recorder, StaticDecode
 from services.inference.engines.steps import Batch, Phase, Span
 
 
@@ -40,7 +41,17 @@ class SpanResult:
 
 
 class TorchRunner:
-    """A model, its attention memory and the samplers of its sequences."""
+    """A model, its attention memory and the samplers of its sequences.
+
+    Args:
+        model: the model.
+        masks: makes its masks.
+        layers: layers of attention memory.
+        vocabulary_size: tokens that it can say.
+        eos: tokens that end a sequence.
+        recorder: records decode steps of the compact decoder. None: all run as they come.
+        slots: most sequences of such a step.
+    """
 
     def __init__(
         self,
@@ -50,6 +61,8 @@ class TorchRunner:
         layers: int,
         vocabulary_size: int,
         eos: frozenset[int],
+        recorder: Recorder | None = None,
+        slots: int = 1,
     ) -> None:
         self._model: Any = model
         self._decoder: Decoder | None = model if isinstance(model, Decoder) else None
@@ -58,6 +71,9 @@ class TorchRunner:
         self._vocabulary_size = vocabulary_size
         self._eos = eos
         self._cache = SlotCache(layers)
+        self._static: StaticDecode | None = None
+        if self._decoder is not None and recorder is not None:
+            self._static = StaticDecode(self._decoder, masks, self._cache, recorder, slots)
         self._samplers: dict[int, RowSampler] = {}
         self._keeps_last = "logits_to_keep" in inspect.signature(model.forward).parameters
 
@@ -103,8 +119,10 @@ class TorchRunner:
     def release(self) -> None:
         """Frees the model and all memory; nothing can run after it."""
         self._samplers.clear()
+        if self._static is not None:
+            self._static.forget()
         self._cache.carry_out([Resize(0, 0)])
-        self._model = self._decoder = None
+        self._model = self._decoder = self._static = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -165,8 +183,13 @@ class TorchRunner:
     def logits(self, spans: Sequence[Span], *, every_position: bool = False) -> Tensor:
         """Runs a forward pass.
 
-        Returns logits of the last position, `[batch, 1, vocabulary]`, or of every one.
+        Returns logits of the last position, `[batch, 1, vocabulary]`, or of every one; they hold
+        until the next pass.
         """
+        if self._static is not None and not every_position:
+            recorded = self._static.logits(spans)
+            if recorded is not None:
+                return recorded
         ids, places, columns = self._inputs(spans)
         length = rounded(max(span.end for span in spans))
         self._cache.place([span.place for span in spans], columns, length)

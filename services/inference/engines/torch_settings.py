@@ -17,11 +17,15 @@ class TorchSettings:
     device: str = "auto"
     """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
     dtype: str = "auto"
-    """`auto` (bfloat16 where the processor is made for it, else float32), `float32`, `bfloat16` or
-    `float16`. A model's own specification goes before it."""
+    """`auto` (bfloat16 where the processor is made for it, else float32), `float32`, `bfloat16`,
+    `float16` or `fp8` (the layers' matrices in eight bits, all else in bfloat16). A model's own
+    specification goes before it."""
     decoder: str = "auto"
     """`auto` (the compact decoder for the architectures it knows) or `transformers` (its own code
     for all)."""
+    cuda_graphs: bool = True
+    """Records the compact decoder's decode steps as CUDA graphs. Without a GPU it changes nothing.
+    """
     torch_threads: int = 0
     """Threads of one CPU operation, for the whole process. 0 leaves torch's default."""
     step_tokens: int = 512

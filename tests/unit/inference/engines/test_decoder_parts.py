@@ -15,7 +15,7 @@ from services.inference.engines.decoder import Decoder
 from services.inference.engines.decoder_attention import Rotary, capped, grouped, shared
 from services.inference.engines.decoder_build import replace_by_decoder
 from services.inference.engines.decoder_facts import DecoderFacts, decoder_facts
-from services.inference.engines.decoder_linear import Projection, activate, packs
+from services.inference.engines.decoder_linear import Form, Projection, activate, packs
 from tests.conformance.tiny_models import random_model
 from tests.unit.inference.engines.decoder_models import compact, reference
 
@@ -74,8 +74,8 @@ def test_blocked_weights_compute_what_plain_ones_do(
     if not packs(weight):
         pytest.skip("this processor has no blocked form for the number type")
     bias = torch.randn(48, generator=generator).to(dtype) if biased else None
-    plain = Projection(weight, bias, (), packed=False)
-    blocked = Projection(weight, bias, (), packed=True)
+    plain = Projection(weight, bias, (), form=Form.PLAIN)
+    blocked = Projection(weight, bias, (), form=Form.BLOCKED)
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     for rows in (1, 3, 40):
         states = torch.randn(rows, 2, 32, generator=generator).to(dtype)
