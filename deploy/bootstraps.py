@@ -4,6 +4,7 @@
 when one that is committed is not what its source says.
 """
 
+import argparse
 import importlib.util
 import sys
 from collections.abc import Mapping
@@ -37,9 +38,8 @@ def _endpoints(prefix: str) -> dict[str, list[str]]:
     return services | {"edge": [f"{prefix}gateway:8080"]}
 
 
-def files() -> Mapping[Path, str]:
+def files(source: Any) -> Mapping[Path, str]:
     """Returns what is committed, by its path."""
-    source = _source()
     common = {"listen": "0.0.0.0:8000", "descriptor": DESCRIPTOR}
     compose = source.Options(endpoints=_endpoints(""), **common)
     plain = source.Options(endpoints=_endpoints(f"{RELEASE}-"), **common)
@@ -60,16 +60,11 @@ def files() -> Mapping[Path, str]:
 
 def main() -> int:
     """Writes, or checks."""
-    stale: list[str] = []
-    for path, text in files().items():
-        if "--check" not in sys.argv:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
-        elif not path.exists() or path.read_text("utf-8") != text:
-            stale.append(str(path.relative_to(HERE)))
-    if stale:
-        print(f"deploy/: {', '.join(stale)} differ from their source. Run `make envoy`.")
-    return bool(stale)
+    parser = argparse.ArgumentParser(description="Render what the deployment has of envoy/.")
+    parser.add_argument("--check", action="store_true", help="fail if a committed one is stale")
+    given = parser.parse_args()
+    source = _source()
+    return source.kept(files(source), HERE, check=given.check)
 
 
 if __name__ == "__main__":

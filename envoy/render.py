@@ -210,9 +210,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--requests-per-minute", metavar="N", type=int, default=0)
     parser.add_argument("--otlp", metavar="HOST:PORT", default="", help="collector of traces")
     parser.add_argument("--trace-percent", type=float, default=Options().trace_percent)
-    given = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
-    if len(sys.argv[1:] if arguments is None else arguments) <= given.check:
-        return _committed(check=given.check)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    given = parser.parse_args(arguments)
+    if given.check and len(arguments) > 1:
+        parser.error("--check is about the two that are committed: give nothing beside it")
+    if given.check or not arguments:
+        found = {HERE / name: rendered(options) for name, options in COMMITTED.items()}
+        return kept(found, HERE, check=given.check)
     try:
         print(rendered(_options(given)), end="")
     except ValueError as error:
@@ -228,6 +232,8 @@ def _options(given: argparse.Namespace) -> Options:
             raise ValueError(f"--endpoint must be like inference=host:50052, not {text!r}")
         endpoints.setdefault(service, []).append(address)
     jwt = None
+    if given.jwks and not given.jwt_issuer:
+        raise ValueError("--jwks are somebody's keys: name them by --jwt-issuer")
     if given.jwt_issuer:
         is_url = "://" in given.jwks
         jwt = Jwt(
@@ -242,16 +248,17 @@ def _options(given: argparse.Namespace) -> Options:
     return Options(endpoints=endpoints, jwt=jwt, **rest)
 
 
-def _committed(*, check: bool) -> int:
+def kept(files: Mapping[Path, str], folder: Path, *, check: bool) -> int:
+    """Writes files below a folder, or checks that they are so; returns the exit status."""
     stale: list[str] = []
-    for name, options in COMMITTED.items():
-        path, text = HERE / name, rendered(options)
+    for path, text in files.items():
         if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
         elif not path.exists() or path.read_text("utf-8") != text:
-            stale.append(name)
+            stale.append(str(path.relative_to(folder)))
     if stale:
-        print(f"envoy/: {', '.join(stale)} differ from their source. Run `make envoy`.")
+        print(f"{folder.name}/: {', '.join(stale)} differ from their source. Run `make envoy`.")
     return bool(stale)
 
 

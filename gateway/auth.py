@@ -6,6 +6,7 @@ import logging
 
 from gateway.errors import Problem, ProblemError
 from gateway.settings import Settings
+from gateway.settings_auth import jwt_of
 from policy.credentials import Credentials
 from policy.fed_keys import FedKeys, KeysUnknownError
 from policy.principals import ANONYMOUS, Principal
@@ -30,7 +31,7 @@ class Authenticator:
                 token_file=settings.token_file,
             ),
             self.keys,
-            settings.auth.jwt.verifier(),
+            jwt_of(settings.auth),
         )
         self.required = settings.api.require_auth
         self.tokens = credentials.tokens

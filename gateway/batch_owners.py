@@ -40,14 +40,17 @@ class BatchOwners:
         a key, where none is needed. `standing` is what was kept of who has no key.
 
         Raises:
-            OwnerGoneError: there is no good key of that ID.
+            OwnerGoneError: there is no good key of that ID, or too much to be kept of who has none.
             OwnerUnknownError: it may be known later.
         """
         authenticator = self._authenticator
         if owner == ANONYMOUS.id and not authenticator.required:
             return None
         if standing:
-            return f"Bearer {authenticator.sessions.mint_standing(standing)}"
+            session = authenticator.sessions.mint_standing(standing)
+            if authenticator.sessions.find(session, authenticator.tokens.of_id) is None:
+                raise OwnerGoneError(owner)  # they are more than a token may say
+            return f"Bearer {session}"
         for token in authenticator.tokens.of_id(owner):
             session = authenticator.sessions.mint(owner, token.sha256)
             if authenticator.identify(session) is not None:

@@ -160,17 +160,13 @@ async def ask(
         context.note_tokens(tokens_told(error.trailing_metadata()))
         raise ProblemError(in_time(from_rpc_error(error), timeout_s)) from None
     except asyncio.CancelledError:
-        if gone is not None and gone.done() and not _cancelling():
+        if gone is not None and gone.done():
+            heed_cancellation()
             raise ClientGoneError from None
         raise
     finally:
         if gone is not None:
             gone.remove_done_callback(leave)
-
-
-def _cancelling() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _health(channel: grpc.aio.Channel) -> HealthCheck:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from gateway import settings_limits, settings_telemetry
-from gateway.settings_auth import AuthSettings, JwtSettings
+from gateway.settings_auth import AuthSettings
 from gateway.settings_limits import LimitSettings, RedisSettings
 from gateway.settings_telemetry import LogSettings, TelemetrySettings
 from gateway.settings_values import (
@@ -26,6 +26,7 @@ from gateway.settings_values import (
     split_address,
     with_secrets,
 )
+from policy.oidc import JwtRules
 
 _T = TypeVar("_T")
 
@@ -246,7 +247,7 @@ def _section(
 
 def _auth(document: Mapping[str, Any], env: Mapping[str, str], base: Path) -> AuthSettings:
     table = section_table(document, "auth")
-    jwt = _section(JwtSettings, "auth.jwt", section_table(table, "jwt"), env, base)
+    jwt = _section(JwtRules, "auth.jwt", section_table(table, "jwt"), env, base)
     auth = {name: table[name] for name in table if name not in ("jwt", "mtls")}
     own = {name: env[name] for name in env if not name.startswith(_NESTED)}
     return dataclasses.replace(_section(AuthSettings, "auth", auth, own, base), jwt=jwt)

@@ -1,7 +1,7 @@
 """Signed-in users: whom a JSON Web Token of an identity provider (OpenID Connect) stands for."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -31,13 +31,13 @@ class JwtSettingsError(ValueError):
 
 @dataclass(frozen=True)
 class JwtRules:
-    """Which tokens are taken, and what they give."""
+    """Which tokens are taken, and what they give: the keys of `[auth.jwt]`."""
 
-    issuer: str
+    issuer: str = ""
     """`iss` of every token."""
-    audience: str
+    audience: str = ""
     """`aud` of every token, alone or among others."""
-    jwks_file: Path | None = None
+    jwks_file: str = ""
     """The provider's keys in a file."""
     jwks_url: str = ""
     """Where the provider tells its keys. Empty, and no file: it is asked where."""
@@ -49,8 +49,8 @@ class JwtRules:
     """How long fetched keys are taken for new."""
     roles_claim: str = "roles"
     """Claim that says what a user may do; dots lead into objects."""
-    role_map: Mapping[str, Role] = field(default_factory=dict[str, Role])
-    """Roles by values of that claim. Empty: values are names of roles."""
+    role_map: Sequence[str] = ()
+    """Roles by values of that claim, each as `value=role`. Empty: values are names of roles."""
     tenants_claim: str = ""
     """Claim that lists tenants. Empty: all users are of `default`."""
     limits_claim: str = ""
@@ -95,7 +95,12 @@ class JwtVerifier:
         unknown = sorted(set(rules.algorithms) - set(ALGORITHMS))
         if unknown or not rules.algorithms:
             raise JwtSettingsError(f"algorithms: there are {', '.join(ALGORITHMS)}")
+        if not 0 <= rules.leeway_s <= 600:
+            raise JwtSettingsError("leeway_s: must be from 0 to 600")
+        if rules.cache_s < 10:
+            raise JwtSettingsError("cache_s: must be at least 10")
         self._rules = rules
+        self._role_map = parse_role_map(rules.role_map)
         try:
             self._limits = parse_limits(rules.limits)
         except ValueError as error:
@@ -166,8 +171,8 @@ class JwtVerifier:
         )
 
     def _roles(self, values: Sequence[str]) -> list[Role]:
-        if self._rules.role_map:
-            return [self._rules.role_map[v] for v in values if v in self._rules.role_map]
+        if self._role_map:
+            return [self._role_map[value] for value in values if value in self._role_map]
         return [Role(value) for value in values if value in _given()]
 
 
@@ -186,9 +191,9 @@ def _texts(claims: dict[str, Any], path: str) -> list[str]:
 
 
 def _source(rules: JwtRules) -> KeySource:
-    if rules.jwks_url and rules.jwks_file is not None:
+    if rules.jwks_url and rules.jwks_file:
         raise JwtSettingsError("jwks_file and jwks_url: name one of them, or neither")
-    if rules.jwks_file is None:
+    if not rules.jwks_file:
         named, url = ("jwks_url", rules.jwks_url) if rules.jwks_url else ("issuer", rules.issuer)
         try:
             check_url(url)
@@ -199,6 +204,6 @@ def _source(rules: JwtRules) -> KeySource:
         asked = partial(discovered, rules.issuer)
         return UrlKeys(discovery_url(url), cache_s=rules.cache_s, fetch=asked)
     try:
-        return FileKeys(rules.jwks_file)
+        return FileKeys(Path(rules.jwks_file))
     except (OSError, ValueError) as error:
         raise JwtSettingsError(f"jwks_file: {rules.jwks_file} can't be read: {error}") from None

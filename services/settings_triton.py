@@ -63,3 +63,8 @@ class TritonSettings:
         default_factory=dict[str, TritonModelSettings]
     )
     """How models are run there, by ID. As a variable: JSON."""
+
+
+def repository_name(model: str) -> str:
+    """The name in Triton's repository of a model that the settings give none, by its ID."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in model)

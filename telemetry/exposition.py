@@ -65,7 +65,8 @@ def _response(head: bytes) -> bytes:
     if method not in (b"GET", b"HEAD"):
         return _message(b"405 Method Not Allowed", b"text/plain", b"Ask with GET.\n")
     headers = BytesParser().parsebytes(rest, headersonly=True)
-    encode, content_type = choose_encoder(headers.get("accept", ""))
+    # What is no ASCII comes as an object.
+    encode, content_type = choose_encoder(str(headers.get("accept", "")))
     body = encode(REGISTRY)
     message = _message(b"200 OK", content_type.encode("latin-1"), body)
     return message if method == b"GET" else message[: -len(body)]

@@ -53,7 +53,8 @@ def main() -> int:
     if there:
         print(f"{folder} holds {', '.join(there)} already: nothing was written.", file=sys.stderr)
         return 1
-    folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(_FOLDER_MODE)  # also where it was there already
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
         (folder / name).chmod(_FILE_MODE)

@@ -17,11 +17,11 @@ from services.cli.documents import UNARY_TIMEOUT_S
 from services.cli.failures import UsageFailure
 from services.cli.files import file_id, file_name, send, span_seconds
 from services.cli.output import printable, to_dict
+from services.cli.paging import listed
 from services.cli.session import Session, client_command
 
 _BATCHES = "batches/"
 _FILE = "file-"
-_PAGE_SIZE = 1000
 _LONGEST_LINE = 16 * 1024 * 1024
 _DEFAULT = "/v1/chat/completions"
 _STATES = {
@@ -176,16 +176,9 @@ def _show(session: Session, batch: batch_pb2.Batch) -> None:
 
 
 async def _list(session: Session, limit: int) -> tuple[list[batch_pb2.Batch], bool]:
-    found: list[batch_pb2.Batch] = []
     request = batch_service_pb2.ListBatchesRequest()
     async with _opened(session) as stub:
-        while True:
-            request.page_size = min(_PAGE_SIZE, limit - len(found))
-            page = await stub.ListBatches(request, timeout=UNARY_TIMEOUT_S)
-            found.extend(page.batches)
-            if not page.next_page_token or len(found) >= limit:
-                return found, bool(page.next_page_token)
-            request.page_token = page.next_page_token
+        return await listed(stub.ListBatches, request, lambda page: page.batches, limit=limit)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from penstock.model.v1 import model_pb2, model_service_pb2
 from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 
 from services.cli.failures import Failure
+from services.cli.paging import listed
 
 UNARY_TIMEOUT_S = 10.0
 
@@ -74,14 +75,11 @@ async def list_models(
     stub: ModelServiceStub, kinds: Sequence[model_pb2.ModelKind.ValueType] = ()
 ) -> list[model_pb2.Model]:
     """Returns all models of these kinds, page by page."""
-    models: list[model_pb2.Model] = []
-    request = model_service_pb2.ListModelsRequest(kinds=kinds, page_size=1000)
-    while True:
-        page = await stub.ListModels(request, timeout=UNARY_TIMEOUT_S)
-        models.extend(page.models)
-        if not page.next_page_token:
-            return models
-        request.page_token = page.next_page_token
+    request = model_service_pb2.ListModelsRequest(kinds=kinds)
+    models, _ = await listed(
+        stub.ListModels, request, lambda page: page.models, timeout_s=UNARY_TIMEOUT_S
+    )
+    return models
 
 
 async def get_model(stub: ModelServiceStub, model: str) -> model_pb2.Model:

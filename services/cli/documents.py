@@ -10,9 +10,9 @@ from rich.text import Text
 
 from services.cli.failures import Failure
 from services.cli.output import printable
+from services.cli.paging import listed
 
 UNARY_TIMEOUT_S = 30.0
-PAGE_SIZE = 1000
 
 
 def tenant_name(tenant: str) -> str:
@@ -88,31 +88,17 @@ async def list_collections(
     stub: RetrievalServiceStub, tenant: str
 ) -> list[collection_pb2.Collection]:
     """Returns all collections of a tenant, newest first."""
-    found: list[collection_pb2.Collection] = []
-    request = retrieval_service_pb2.ListCollectionsRequest(
-        parent=tenant_name(tenant), page_size=PAGE_SIZE
-    )
-    while True:
-        page = await stub.ListCollections(request, timeout=UNARY_TIMEOUT_S)
-        found.extend(page.collections)
-        if not page.next_page_token:
-            return found
-        request.page_token = page.next_page_token
+    request = retrieval_service_pb2.ListCollectionsRequest(parent=tenant_name(tenant))
+    found, _ = await listed(stub.ListCollections, request, lambda page: page.collections)
+    return found
 
 
 async def list_documents(
     stub: RetrievalServiceStub, tenant: str, collection: str, limit: int
 ) -> tuple[list[document_pb2.Document], bool]:
     """Returns the newest documents of a collection, and whether there are more."""
-    found: list[document_pb2.Document] = []
     request = retrieval_service_pb2.ListDocumentsRequest(parent=collection_name(tenant, collection))
-    while True:
-        request.page_size = min(PAGE_SIZE, limit - len(found))
-        page = await stub.ListDocuments(request, timeout=UNARY_TIMEOUT_S)
-        found.extend(page.documents)
-        if not page.next_page_token or len(found) >= limit:
-            return found, bool(page.next_page_token)
-        request.page_token = page.next_page_token
+    return await listed(stub.ListDocuments, request, lambda page: page.documents, limit=limit)
 
 
 def collection_row(collection: collection_pb2.Collection) -> tuple[str | Text, ...]:

@@ -26,6 +26,7 @@ from services.cli.documents import UNARY_TIMEOUT_S, size_text
 from services.cli.failures import UsageFailure
 from services.cli.file_transfer import Sending, check_place, new_file, receive
 from services.cli.output import printable, to_dict
+from services.cli.paging import listed
 from services.cli.session import Session, client_command
 
 REFUSED = 1
@@ -43,7 +44,6 @@ ALL_PURPOSES = PURPOSES | {
     "batch_output": file_pb2.FILE_PURPOSE_BATCH_OUTPUT,
 }
 _WORDS = {value: word for word, value in ALL_PURPOSES.items()}
-_PAGE_SIZE = 1000
 _STDOUT = "-"
 _SPAN = re.compile(r"(\d{1,4})\s*(h|d)")
 _SECONDS = {"h": 60 * 60, "d": 24 * 60 * 60}
@@ -233,17 +233,10 @@ def file_facts(file: file_pb2.File) -> dict[str, str | Text]:
 async def _list(
     stub: TrainingServiceStub, purpose: str | None, limit: int
 ) -> tuple[list[file_pb2.File], bool]:
-    found: list[file_pb2.File] = []
     request = training_service_pb2.ListFilesRequest()
     if purpose is not None:
         request.purpose = ALL_PURPOSES[purpose]
-    while True:
-        request.page_size = min(_PAGE_SIZE, limit - len(found))
-        page = await stub.ListFiles(request, timeout=UNARY_TIMEOUT_S)
-        found.extend(page.files)
-        if not page.next_page_token or len(found) >= limit:
-            return found, bool(page.next_page_token)
-        request.page_token = page.next_page_token
+    return await listed(stub.ListFiles, request, lambda page: page.files, limit=limit)
 
 
 async def _get(session: Session, file: str) -> file_pb2.File:

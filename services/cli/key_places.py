@@ -17,11 +17,11 @@ from policy.principals import Limits, Role
 from policy.token_entries import TokenEntry, TokenFileError, moment
 from policy.token_file import TokenFile
 from services.cli.failures import Failure, explain
+from services.cli.paging import listed
 from services.cli.session import Session
 from services.settings import Settings
 
 _TIMEOUT_S = 30.0
-_PAGE_SIZE = 1000
 _ROLES = {
     Role.USER: pb.ROLE_USER,
     Role.MODEL_MANAGER: pb.ROLE_MODEL_MANAGER,
@@ -120,15 +120,9 @@ class DatabasePlace:
         """Returns every key, newest first."""
 
         async def run(stub: KeyServiceStub) -> Sequence[pb.Key]:
-            found: list[pb.Key] = []
-            token = ""
-            while True:
-                request = service_pb.ListKeysRequest(page_size=_PAGE_SIZE, page_token=token)
-                page = await stub.ListKeys(request, timeout=_TIMEOUT_S)
-                found.extend(page.keys)
-                token = page.next_page_token
-                if not token:
-                    return found
+            request = service_pb.ListKeysRequest()
+            found, _ = await listed(stub.ListKeys, request, lambda page: page.keys)
+            return found
 
         return [_entry(key) for key in self._call(run)]
 

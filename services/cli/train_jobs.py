@@ -12,6 +12,7 @@ from penstock.training.v1.training_service_pb2_grpc import TrainingServiceStub
 from services.cli.documents import UNARY_TIMEOUT_S
 from services.cli.failures import Failure
 from services.cli.output import to_dict
+from services.cli.paging import listed
 from services.cli.session import Session, client_command
 from services.cli.train_course import State, state_word, wish_word
 from services.cli.train_words import (
@@ -36,7 +37,6 @@ STATES = {
 }
 """States, as they are written on the command line."""
 
-_PAGE_SIZE = 1000
 _LIST_HINT = "`penstock train list` shows what there is."
 
 
@@ -48,16 +48,9 @@ def list_(session: Session, state: tuple[str, ...], limit: int) -> None:
     """List jobs, newest first."""
 
     async def run() -> tuple[list[job_pb2.Job], bool]:
-        found: list[job_pb2.Job] = []
         request = training_service_pb2.ListJobsRequest(states=[STATES[name] for name in state])
         async with session.files() as stub:
-            while True:
-                request.page_size = min(_PAGE_SIZE, limit - len(found))
-                page = await stub.ListJobs(request, timeout=UNARY_TIMEOUT_S)
-                found.extend(page.jobs)
-                if not page.next_page_token or len(found) >= limit:
-                    return found, bool(page.next_page_token)
-                request.page_token = page.next_page_token
+            return await listed(stub.ListJobs, request, lambda page: page.jobs, limit=limit)
 
     found, has_more = asyncio.run(run())
     if session.output.as_json:
@@ -118,17 +111,11 @@ def logs(session: Session, job: str, limit: int) -> None:
     """Show what happened to a job, the last of it at the end."""
 
     async def run(stub: TrainingServiceStub) -> tuple[list[job_pb2.JobEvent], bool]:
-        found: list[job_pb2.JobEvent] = []
         request = training_service_pb2.ListEventsRequest(parent=job_name(job))
-        while True:
-            request.page_size = min(_PAGE_SIZE, limit - len(found))
-            page = await stub.ListEvents(request, timeout=UNARY_TIMEOUT_S)
-            found.extend(page.events)
-            if not page.next_page_token or len(found) >= limit:
-                return found[::-1], bool(page.next_page_token)
-            request.page_token = page.next_page_token
+        return await listed(stub.ListEvents, request, lambda page: page.events, limit=limit)
 
     found, has_more = _ask(session, run)
+    found.reverse()
     if session.output.as_json:
         session.output.data([to_dict(event) for event in found])
     for event in found if not session.output.as_json else ():
@@ -143,16 +130,9 @@ def checkpoints(session: Session, job: str) -> None:
     """List the checkpoints of a job, newest first."""
 
     async def run(stub: TrainingServiceStub) -> list[job_pb2.Checkpoint]:
-        found: list[job_pb2.Checkpoint] = []
-        request = training_service_pb2.ListCheckpointsRequest(
-            parent=job_name(job), page_size=_PAGE_SIZE
-        )
-        while True:
-            page = await stub.ListCheckpoints(request, timeout=UNARY_TIMEOUT_S)
-            found.extend(page.checkpoints)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        request = training_service_pb2.ListCheckpointsRequest(parent=job_name(job))
+        found, _ = await listed(stub.ListCheckpoints, request, lambda page: page.checkpoints)
+        return found
 
     found = _ask(session, run)
     if session.output.as_json:

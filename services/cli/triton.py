@@ -11,6 +11,7 @@ from services.cli.catalog import get_model, kind_name, model_id
 from services.cli.failures import Failure, UsageFailure
 from services.cli.session import Session, client_command
 from services.cli.triton_export import EXPORTERS, Order, export, kind_of
+from services.settings_triton import repository_name
 
 _COUNT = click.IntRange(min=0)
 _ANY_NUMBER = "0 is any number."
@@ -73,7 +74,7 @@ def export_(session: Session, model: str, repository: Path, kind: str | None, **
         found = asyncio.run(_deployed(session, model))
         folder = _source(found)
         kind = kind or kind_name(found.kind)
-        options.setdefault("name", _triton_name(model_id(found)))
+        options.setdefault("name", repository_name(model_id(found)))
     if kind not in EXPORTERS:
         raise UsageFailure(
             f"What “{folder.name}” holds is not clear from its files: name it by --kind."
@@ -101,8 +102,3 @@ def _source(model: model_pb2.Model) -> Path:
             f"name a copy of it."
         )
     return folder
-
-
-def _triton_name(id: str) -> str:
-    """As `[triton.models]` has it by default."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in id)

@@ -17,6 +17,7 @@ from services.errors import DomainError, InvalidArgument, NotFound, UnsupportedP
 from services.inference.byte_strings import BYTES, joined
 from services.inference.registry import AnyServed, ServedTensors
 from services.inference.tensor_engine import DATATYPES, NUMBERS, Inferred, Tensor, TensorSpec
+from services.inference.tensor_values import MOST_DIMENSIONS
 
 pb: Any = service_pb2
 """The messages; their generated code has no types."""
@@ -258,7 +259,9 @@ def _packed(given: Any, where: str) -> bytes:
         return b""
     elements = getattr(given.contents, kind)
     field = f"{where}.contents.{kind}"
-    if all(size >= 0 for size in given.shape) and len(elements) != math.prod(given.shape):
+    # Else the shape itself is wrong, which is told later; and its product may be too long to tell.
+    is_shape = len(given.shape) <= MOST_DIMENSIONS and all(size >= 0 for size in given.shape)
+    if is_shape and len(elements) != math.prod(given.shape):
         raise InvalidArgument(
             f"'{field}': has {len(elements)} elements, where the shape takes "
             f"{math.prod(given.shape)}.",

@@ -1,6 +1,8 @@
 """Whom a process takes for somebody beside those with keys: signed-in users, and workloads."""
 
-from policy.oidc import JwtRules, JwtSettingsError, JwtVerifier, parse_role_map
+from typing import Any
+
+from policy.oidc import JwtRules, JwtSettingsError, JwtVerifier
 from policy.principals import Limits, Role
 from policy.workloads import Peers, Workload, Workloads
 from services.settings import Settings, SettingsError
@@ -8,26 +10,11 @@ from services.settings import Settings, SettingsError
 
 def jwt_of(settings: Settings) -> JwtVerifier | None:
     """Returns what tells signed-in users; None where there are none. Raises `SettingsError`."""
-    given = settings.auth.jwt
-    if not given.issuer:
-        return None
+    given: dict[str, Any] = {**vars(settings.auth.jwt)}
+    given["jwks_file"] = str(given["jwks_file"] or "")
+    rules = JwtRules(**given)
     try:
-        return JwtVerifier(
-            JwtRules(
-                issuer=given.issuer,
-                audience=given.audience,
-                jwks_file=given.jwks_file,
-                jwks_url=given.jwks_url,
-                algorithms=given.algorithms,
-                leeway_s=given.leeway_s,
-                cache_s=given.cache_s,
-                roles_claim=given.roles_claim,
-                role_map=parse_role_map(given.role_map),
-                tenants_claim=given.tenants_claim,
-                limits_claim=given.limits_claim,
-                limits=given.limits,
-            )
-        )
+        return JwtVerifier(rules) if rules.issuer else None
     except JwtSettingsError as error:
         raise SettingsError(f"[auth.jwt] {error}") from None
 

@@ -1,17 +1,23 @@
 """Where Triton is: one channel to each endpoint, shared by all models of a process."""
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import grpc
 
-from policy.pem_files import PemFiles
+from policy.pem_files import PemFiles, Pems, TlsFileError
+from policy.renewal import RenewedChannel
 from services.errors import FailedPrecondition
 from services.rpc.transport import MAX_MESSAGE_BYTES, channel_credentials
-from services.settings_triton import TritonModelSettings, TritonSettings
+from services.settings_triton import TritonModelSettings, TritonSettings, repository_name
 from services.tritonserver.protocol import InferenceStub, pb
+
+_log = logging.getLogger(__name__)
 
 
 class Endpoint:
@@ -28,6 +34,7 @@ class Endpoint:
             self.metadata += ((name, settings.restricted_value),)
         self._channel = _channel(address, settings)
         self.stub: Any = InferenceStub(self._channel)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def ready(self) -> bool:
         """Whether it takes calls. Raises `grpc.RpcError` when it does not answer."""
@@ -47,6 +54,10 @@ class Endpoint:
         )
         return bool(answer.ready)
 
+    def lock(self, name: str) -> asyncio.Lock:
+        """Held by whoever loads or unloads a model of the repository there."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
     async def close(self) -> None:
         """Ends its calls."""
         await self._channel.close()
@@ -60,35 +71,31 @@ class Triton:
         self.users: Counter[str] = Counter()
         """How many models of this process use a model of the repository."""
         self._endpoints: list[Endpoint] | None = None
-        self._locks: dict[str, asyncio.Lock] = {}
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         """Each Triton.
 
         Raises:
-            FailedPrecondition: the settings name none.
+            FailedPrecondition: the settings name none, or certificates that can't be read.
         """
         if self._endpoints is None:
             addresses = list(dict.fromkeys(self.settings.endpoints))
             if not addresses:
                 raise FailedPrecondition("[triton] endpoints names no Triton: add its host:port.")
-            self._endpoints = [Endpoint(address, self.settings) for address in addresses]
+            try:
+                self._endpoints = [Endpoint(address, self.settings) for address in addresses]
+            except TlsFileError as error:
+                _log.error("[triton]: %s", error)
+                raise FailedPrecondition(
+                    "A certificate or key of [triton] can't be read: the server's log says which."
+                ) from error
         return self._endpoints
-
-    def lock(self, name: str) -> asyncio.Lock:
-        """Held by whoever loads or unloads a model of the repository."""
-        return self._locks.setdefault(name, asyncio.Lock())
 
     def hosted(self, model: str) -> TritonModelSettings:
         """How the settings want a model to be run, by its public ID; with its name in Triton."""
-        known: Mapping[str, TritonModelSettings] = self.settings.models
-        found = known.get(model, TritonModelSettings())
-        if found.name:
-            return found
-        return TritonModelSettings(
-            name=repository_name(model), needs=found.needs, config=found.config
-        )
+        found = self.settings.models.get(model, TritonModelSettings())
+        return found if found.name else replace(found, name=repository_name(model))
 
     async def close(self) -> None:
         """Closes all channels."""
@@ -97,12 +104,7 @@ class Triton:
         self._endpoints = None
 
 
-def repository_name(model: str) -> str:
-    """The name in Triton's repository of a model that the settings give none."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in model)
-
-
-def _channel(address: str, settings: TritonSettings) -> grpc.aio.Channel:
+def _channel(address: str, settings: TritonSettings) -> grpc.aio.Channel | RenewedChannel:
     # No keepalive: Triton hangs up on callers that ping more often than every five minutes. What
     # keeps an eye on the endpoint asks it whether it is ready.
     options: list[tuple[str, str | int]] = [
@@ -119,5 +121,9 @@ def _channel(address: str, settings: TritonSettings) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(address, options=options)
     if settings.server_name:
         options.append(("grpc.ssl_target_name_override", settings.server_name))
+
+    def opened(pems: Pems) -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(address, channel_credentials(pems), options=options)
+
     files = PemFiles(certificate=settings.certificate, key=settings.certificate_key, ca=settings.ca)
-    return grpc.aio.secure_channel(address, channel_credentials(files.read()), options=options)
+    return RenewedChannel(opened, files)

@@ -1,12 +1,12 @@
 """A model on all endpoints of Triton, as engines call it."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, contextmanager
 
 from services.errors import DomainError, Unavailable
 from services.tritonserver import calls
 from services.tritonserver.calls import CallOptions
-from services.tritonserver.endpoints import Triton
+from services.tritonserver.endpoints import Endpoint, Triton
 from services.tritonserver.failures import EndpointLost
 from services.tritonserver.keeper import Keeper, Probe
 from services.tritonserver.placing import Place, choose
@@ -25,28 +25,18 @@ class HostedModel:
         self._keeper = keeper
 
     @classmethod
-    async def open(
-        cls,
-        triton: Triton,
-        model: str,
-        *,
-        probe: Probe | None = None,
-        config: str = "",
-        files: Mapping[str, bytes] | None = None,
-    ) -> "HostedModel":
+    async def open(cls, triton: Triton, model: str, *, probe: Probe | None = None) -> "HostedModel":
         """Loads a model wherever Triton is, and watches it from then on.
 
         Args:
             triton: the endpoints.
             model: its public ID; `[triton.models]` may say how it is called there.
             probe: has it answer once; finds what Triton calls ready and is not.
-            config: JSON of a whole configuration, in place of the repository's.
-            files: its files by path, in place of the repository's; go with `config`.
 
         Raises:
             Unavailable: no endpoint can load it; the message has Triton's reason.
         """
-        keeper = Keeper(triton, model, probe=probe, config=config, files=files or {})
+        keeper = Keeper(triton, model, probe=probe)
         try:
             await keeper.begin()
         except BaseException:
@@ -88,21 +78,15 @@ class HostedModel:
             DomainError: see `failures`.
         """
         options = (options or CallOptions()).of_this_call()
+        request = to_request(model or self.name, inputs, outputs)
         tried: list[Place] = []
         while True:
-            place = self._choose(options, tried)
-            place.endpoint.outstanding += 1
             try:
-                request = to_request(model or self.name, inputs, outputs)
-                answer = from_response(await calls.infer(place.endpoint, request, options))
-                self._keeper.worked(place)
-                return answer
+                with self._calling(options, tried) as endpoint:
+                    return from_response(await calls.infer(endpoint, request, options))
             except EndpointLost as error:
-                self._keeper.suspect(place, error)
                 if not self._others(tried):
                     raise error.told() from error
-            finally:
-                place.endpoint.outstanding -= 1
 
     async def stream(
         self,
@@ -118,25 +102,20 @@ class HostedModel:
             DomainError: see `failures`.
         """
         options = (options or CallOptions()).of_this_call()
+        request = to_request(model or self.name, inputs, outputs)
         tried: list[Place] = []
+        begun = False
         while True:
-            place = self._choose(options, tried)
-            place.endpoint.outstanding += 1
-            begun = False
             try:
-                request = to_request(model or self.name, inputs, outputs)
-                async with aclosing(calls.stream(place.endpoint, request, options)) as answers:
-                    async for answer in answers:
-                        begun = True
-                        yield from_response(answer)
-                self._keeper.worked(place)
+                with self._calling(options, tried) as endpoint:
+                    async with aclosing(calls.stream(endpoint, request, options)) as answers:
+                        async for answer in answers:
+                            begun = True
+                            yield from_response(answer)
                 return
             except EndpointLost as error:
-                self._keeper.suspect(place, error)
                 if begun or not self._others(tried):
                     raise error.told() from error
-            finally:
-                place.endpoint.outstanding -= 1
 
     async def lost(self) -> DomainError:
         """Waits until no endpoint has it any more; returns why. Then it is to be closed, and opened
@@ -155,6 +134,20 @@ class HostedModel:
         await self._keeper.close()
 
     # Choosing.
+
+    @contextmanager
+    def _calling(self, options: CallOptions, tried: list[Place]) -> Generator[Endpoint]:
+        """Gives the endpoint for a call that the block makes, and notes what it shows of it."""
+        place = self._choose(options, tried)
+        place.endpoint.outstanding += 1
+        try:
+            yield place.endpoint
+            self._keeper.worked(place)
+        except EndpointLost as error:
+            self._keeper.suspect(place, error)
+            raise
+        finally:
+            place.endpoint.outstanding -= 1
 
     def _choose(self, options: CallOptions, tried: list[Place]) -> Place:
         ready = [place for place in self._keeper.places if place.ready and place not in tried]

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import grpc
 
+from policy.cancelling import heed_cancellation
 from services.errors import DomainError, Unavailable
 from services.tritonserver import repository
 from services.tritonserver.endpoints import Endpoint, Triton
@@ -27,15 +28,7 @@ _log = logging.getLogger(__name__)
 class Keeper:
     """Of one model. Must be made on the event loop that uses it."""
 
-    def __init__(
-        self,
-        triton: Triton,
-        model: str,
-        *,
-        probe: Probe | None,
-        config: str,
-        files: Mapping[str, bytes],
-    ) -> None:
+    def __init__(self, triton: Triton, model: str, *, probe: Probe | None) -> None:
         """Takes what `HostedModel.open` was given."""
         self._triton = triton
         self._hosted = triton.hosted(model)
@@ -45,7 +38,6 @@ class Keeper:
         """The configuration that it runs with."""
         self.places: Sequence[Place] = [Place(endpoint) for endpoint in triton.endpoints]
         self._probe = probe
-        self._given = (config, files)
         self._watchers: list[asyncio.Task[None]] = []
         self._stirred = {id(place): asyncio.Event() for place in self.places}
         self._lost = asyncio.Event()
@@ -114,7 +106,11 @@ class Keeper:
     async def _prepare(self, place: Place) -> None:
         """Has a model ready at a place. Raises `DomainError`."""
         endpoint = place.endpoint
-        async with self._triton.lock(f"{endpoint.address} {self.name}"):
+        if self._triton.settings.manage_models:
+            for need in self._hosted.needs:
+                async with endpoint.lock(need):
+                    await repository.load(endpoint, need)
+        async with endpoint.lock(self.name):
             if not self._triton.settings.manage_models:
                 await self._wait_for(endpoint)
             elif place.broken:
@@ -130,17 +126,12 @@ class Keeper:
                 await self._load(endpoint)
                 await self._try(endpoint, config)
         self.config = config
-        place.broken, place.misses, place.ready = False, 0, True
+        place.prepared, place.broken, place.misses, place.ready = True, False, 0, True
         self.worked(place)
 
     async def _load(self, endpoint: Endpoint) -> None:
-        if not self._triton.settings.manage_models:
-            return
-        config, files = self._given
-        for need in self._hosted.needs:
-            await repository.load(endpoint, need)
-        changes = self._hosted.config
-        await repository.load(endpoint, self.name, changes=changes, config=config, files=files)
+        if self._triton.settings.manage_models:
+            await repository.load(endpoint, self.name, changes=self._hosted.config)
 
     async def _wait_for(self, endpoint: Endpoint) -> None:
         try:
@@ -177,6 +168,7 @@ class Keeper:
             except Exception:
                 # Nothing may end the watch: it is what brings the model back.
                 _log.exception("looking after %s failed", self.name)
+            heed_cancellation()
             stirred.clear()
             if place.ready != before:
                 word = "ready" if place.ready else "not ready"
@@ -198,7 +190,7 @@ class Keeper:
         place.misses = 0
         if not there:
             raise Unavailable(f"Triton at {endpoint.address} is not ready.")
-        if place.broken or not loaded:
+        if place.broken or not loaded or not place.prepared:
             place.ready = False
             self._settle()
             await self._prepare(place)
@@ -225,13 +217,10 @@ class Keeper:
 
     async def _unload(self, place: Place) -> None:
         for name in (self.name, *self._hosted.needs):
-            if self._triton.users[name] > 0:
-                continue
             try:
-                async with (
-                    asyncio.timeout(_UNLOAD_S),
-                    self._triton.lock(f"{place.endpoint.address} {self.name}"),
-                ):
-                    await repository.unload(place.endpoint, name)
+                async with asyncio.timeout(_UNLOAD_S), place.endpoint.lock(name):
+                    # Not before: whoever held the lock may have loaded it for another model.
+                    if not self._triton.users[name]:
+                        await repository.unload(place.endpoint, name)
             except (DomainError, TimeoutError) as error:
                 _log.info("%s was not unloaded at %s: %s", name, place.endpoint.address, error)

@@ -19,6 +19,9 @@ class Place:
     endpoint: Endpoint
     ready: bool = False
     """Whether it may be called."""
+    prepared: bool = False
+    """Whether it was loaded there as it is wanted: what else Triton has of its name may be the
+    revision before."""
     broken: bool = False
     """Whether its process died: it has to be unloaded and loaded."""
     misses: int = 0

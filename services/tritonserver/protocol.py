@@ -17,3 +17,9 @@ InferRequest = Any
 """A `pb.ModelInferRequest`."""
 InferResponse = Any
 """A `pb.ModelInferResponse`."""
+
+
+def on_gpus(config: ModelConfig) -> bool:
+    """Whether a model runs on GPUs. Those whose backend chooses the devices (vLLM's) do."""
+    kinds = config_pb.ModelInstanceGroup
+    return any(one.kind in (kinds.KIND_GPU, kinds.KIND_MODEL) for one in config.instance_group)

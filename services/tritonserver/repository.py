@@ -22,30 +22,23 @@ _QUICK_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """How a model stands, as Triton's index says."""
+    """How a version of a model stands, as Triton's index says."""
 
-    name: str
-    version: str
     state: str
     """`READY`, `LOADING`, `UNLOADING`, `UNAVAILABLE`; empty when it was never loaded."""
     reason: str
     """Why it is not ready, in Triton's words."""
 
 
-async def index(endpoint: Endpoint) -> list[ModelState]:
-    """All models of the repository. Raises `DomainError`."""
+async def state(endpoint: Endpoint, name: str) -> ModelState | None:
+    """How a model stands; None when the repository has none of that name. Raises `DomainError`."""
     try:
         answer = await endpoint.stub.RepositoryIndex(
             pb.RepositoryIndexRequest(), timeout=_QUICK_S, metadata=endpoint.metadata
         )
     except grpc.RpcError as error:
-        raise translate(error, "") from error
-    return [ModelState(one.name, one.version, one.state, one.reason) for one in answer.models]
-
-
-async def state(endpoint: Endpoint, name: str) -> ModelState | None:
-    """How a model stands; None when the repository has none of that name."""
-    found = [one for one in await index(endpoint) if one.name == name]
+        raise translate(error, name) from error
+    found = [ModelState(one.state, one.reason) for one in answer.models if one.name == name]
     return next((one for one in found if one.state == "READY"), found[-1] if found else None)
 
 
@@ -60,32 +53,22 @@ async def configuration(endpoint: Endpoint, name: str) -> ModelConfig:
     return answer.config
 
 
-async def load(
-    endpoint: Endpoint,
-    name: str,
-    *,
-    changes: str = "",
-    config: str = "",
-    files: Mapping[str, bytes] | None = None,
-) -> None:
+async def load(endpoint: Endpoint, name: str, *, changes: str = "") -> None:
     """Loads a model, or loads it anew where its files or configuration changed.
 
     Args:
         endpoint: where.
         name: its name in the repository.
         changes: JSON object that is laid over its own configuration.
-        config: JSON of a whole configuration that takes the place of its own.
-        files: its files by their path, such as `1/model.py`, in place of those in the repository;
-            go with `config`.
 
     Raises:
         Unavailable: it can't be loaded now; the message has Triton's reason.
     """
-    await _load(endpoint, name, config, files or {})
+    await _load(endpoint, name)
     if changes:
         merged = merge(await configuration(endpoint, name), changes)
         if merged:
-            await _load(endpoint, name, merged, {})
+            await _load(endpoint, name, merged)
 
 
 async def unload(endpoint: Endpoint, name: str, *, wait: bool = True) -> None:
@@ -147,12 +130,11 @@ async def _gone(endpoint: Endpoint, name: str) -> bool:
     return now is None or now.state in _GONE
 
 
-async def _load(endpoint: Endpoint, name: str, config: str, files: Mapping[str, bytes]) -> None:
+async def _load(endpoint: Endpoint, name: str, config: str = "") -> None:
+    """Has it loaded, with the JSON of a configuration in place of the repository's."""
     request = pb.RepositoryModelLoadRequest(model_name=name)
     if config:
         request.parameters["config"].string_param = config
-    for path, content in files.items():
-        request.parameters[f"file:{path}"].bytes_param = content
     timeout = endpoint.settings.load_timeout_s
     try:
         await endpoint.stub.RepositoryModelLoad(

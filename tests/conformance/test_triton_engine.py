@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from services.errors import FailedPrecondition
+from services.errors import FailedPrecondition, InvalidArgument
 from services.inference.engine import LoadedModel, ModelSpec
 from services.inference.engines.triton_loader import TritonTextLoader
 from services.inference.engines.triton_settings import TritonTextSettings
 from services.settings import TritonModelSettings, TritonSettings
 from services.tritonserver import repository
 from services.tritonserver.endpoints import Triton
+from services.tritonserver.hosted import HostedModel
+from services.tritonserver.tensors import bytes_tensor, tensor
 from tests.conformance import test_control, test_generation
 from tests.conformance.conftest import Make
 from tests.conformance.recorder import sequence, submit
@@ -96,6 +98,26 @@ async def test_adapters_are_named(loaded: LoadedModel, tiny_llama: Path) -> None
     nobody = await engine.attach("nobody", tiny_llama.parent / "hours")
     with pytest.raises(FailedPrecondition, match=r"multi_lora\.json"):
         await nobody.probe()
+
+
+@pytest.mark.parametrize(
+    "told", ["nonsense", "[]", '{"temperature": "hot"}', '{"max_tokens": [1]}', '{"best_of": 2}']
+)
+async def test_what_can_t_be_read_is_refused(loaded_there: TritonServer, told: str) -> None:
+    settings = TritonSettings(endpoints=(loaded_there.address,), manage_models=False)
+    endpoints = Triton(settings)
+    inputs = [
+        bytes_tensor("text_input", ["Hello"]),
+        tensor("stream", "BOOL", [True]),
+        bytes_tensor("sampling_parameters", [told]),
+    ]
+    try:
+        hosted = await HostedModel.open(endpoints, NAME)
+        with pytest.raises(InvalidArgument):
+            [answer async for answer in hosted.stream(inputs)]
+        await hosted.close()
+    finally:
+        await endpoints.close()
 
 
 async def test_tensorrt_llm_gives_the_same_tokens(

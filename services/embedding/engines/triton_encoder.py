@@ -12,7 +12,7 @@ from services.embedding.engine import EncoderInfo, Tokens
 from services.embedding.engines.hf_text import HFTokenizer
 from services.embedding.engines.inputs import check_encodes, check_inputs, check_scores
 from services.embedding.vectors import normalized
-from services.errors import DomainError, Internal, Unavailable
+from services.errors import DomainError, Internal
 from services.tritonserver.closing import Closing
 from services.tritonserver.hosted import HostedModel
 from services.tritonserver.tensors import Tensor, tensor
@@ -81,10 +81,7 @@ class TritonEncoder:
 
     async def lost(self) -> DomainError:
         """Waits until no Triton has it any more, or it is closed; returns why."""
-        try:
-            return await self._closing.run(self._hosted.lost())
-        except Unavailable as closed:
-            return closed
+        return await self._hosted.lost()
 
     async def close(self) -> None:
         """Fails what runs and waits, and has Triton unload it."""
@@ -128,11 +125,10 @@ class TritonEncoder:
 def to_tensors(inputs: Sequence[Tokens], contract: Contract) -> list[Tensor]:
     """The inputs of a request, padded to one length."""
     longest = max(len(one.ids) for one in inputs)
-    multiple = contract.pad_multiple
-    longest = -(-longest // multiple) * multiple
+    padded = -(-longest // contract.pad_multiple) * contract.pad_multiple
     if contract.longest:
-        longest = max(min(longest, contract.longest), max(len(one.ids) for one in inputs))
-    shape = (len(inputs), longest)
+        padded = max(longest, min(padded, contract.longest))
+    shape = (len(inputs), padded)
     ids, mask, types, pooled = (np.zeros(shape, np.int64) for _ in range(4))
     for place, one in enumerate(inputs):
         length = len(one.ids)

@@ -13,7 +13,7 @@ from services.errors import FailedPrecondition
 from services.tritonserver.calls import CallOptions, infer
 from services.tritonserver.endpoints import Endpoint, Triton
 from services.tritonserver.hosted import HostedModel
-from services.tritonserver.protocol import ModelConfig
+from services.tritonserver.protocol import ModelConfig, on_gpus
 from services.tritonserver.tensors import to_request
 
 Progress = Callable[[float], None]
@@ -22,8 +22,6 @@ _BATCH_TOKENS = 4096
 """Tokens of a batch for each endpoint."""
 _PROBE_S = 60.0
 _KNOWN = frozenset({"input_ids", "attention_mask", "token_type_ids", "pooling_mask"})
-_GPU = 1
-"""`KIND_GPU` in Triton's configurations."""
 
 
 class TritonLoader:
@@ -91,7 +89,7 @@ class TritonLoader:
         files = facts.files
         info = EncoderInfo(
             name="triton",
-            device="cuda" if any(g.kind == _GPU for g in config.instance_group) else "cpu",
+            device="cuda" if on_gpus(config) else "cpu",
             dtype=dtype,
             build=f"triton_{config.backend or config.platform}_{digest}",
             context_length=min(facts.context_length, exported),

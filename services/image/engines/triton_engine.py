@@ -35,12 +35,13 @@ from services.image.engines.triton_wire import (
     Op,
     write_drawing_order,
 )
+from services.tritonserver.calls import CallOptions
 from services.tritonserver.closing import Closing
 from services.tritonserver.hosted import HostedModel
 from services.tritonserver.tensors import Tensor, bytes_tensor, tensor
 
-_WAIT_S = 120.0
-"""How long a thread waits for an answer that takes a moment."""
+_ASK_S = 120.0
+"""How long an answer may take that takes a moment."""
 
 
 class TritonImageModel:
@@ -77,8 +78,7 @@ class TritonImageModel:
     def measure(self, text: str, *, weighs_words: bool = False) -> PromptLength:
         """How long a prompt is. From any thread but the event loop's."""
         order = {"op": Op.MEASURE.value, "text": text, "weighs_words": weighs_words}
-        asked = asyncio.run_coroutine_threadsafe(self._one(order), self._loop)
-        event, _ = asked.result(_WAIT_S)
+        event, _ = self._asked(order)
         return PromptLength(int(event["tokens"]), int(event["pieces"]))
 
     async def draw(self, plan: Plan, drawings: Sequence[Drawing], watch: Watch) -> Drawn | None:
@@ -93,10 +93,7 @@ class TritonImageModel:
 
     async def lost(self) -> DomainError:
         """Waits until no Triton has it any more, or it is closed; returns why."""
-        try:
-            return await self._closing.run(self._hosted.lost())
-        except Unavailable as closed:
-            return closed
+        return await self._hosted.lost()
 
     async def close(self) -> None:
         """Fails what runs and waits, and has Triton unload it."""
@@ -131,20 +128,19 @@ class TritonImageModel:
             raise Unavailable("Triton ended the drawing before it was done: try again.")
         return drawn
 
-    async def _one(
-        self, order: Mapping[str, Any], latents: Tensor | None = None
-    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The one answer to a small order."""
-        return await self._closing.run(ask(self._hosted, order, latents))
-
     def decode(self, latents: NDArray[Any]) -> Image.Image:
         """The picture of latents. From any thread but the event loop's."""
         given = tensor(LATENTS, "FP32", latents[None])
-        asked = asyncio.run_coroutine_threadsafe(
-            self._one({"op": Op.DECODE.value}, given), self._loop
-        )
-        _, answer = asked.result(_WAIT_S)
+        _, answer = self._asked({"op": Op.DECODE.value}, given)
         return Image.fromarray(_array(answer, PICTURES)[0])
+
+    def _asked(
+        self, order: Mapping[str, Any], latents: Tensor | None = None
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The one answer to a small order. From any thread but the event loop's."""
+        work = self._closing.run(ask(self._hosted, order, latents))
+        asked = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return asked.result(2 * _ASK_S)  # its own deadline comes first, while the loop runs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,7 +168,8 @@ async def ask(
     inputs = [bytes_tensor(ORDER, [json.dumps(order)])]
     if latents is not None:
         inputs.append(latents)
-    async with aclosing(hosted.stream(inputs)) as answers:
+    options = CallOptions(deadline=asyncio.get_running_loop().time() + _ASK_S)
+    async with aclosing(hosted.stream(inputs, options=options)) as answers:
         found = [answer async for answer in answers]
     if len(found) != 1:
         raise Unavailable("Triton gave no answer: try again.")
@@ -194,7 +191,11 @@ def read_event(answer: Mapping[str, Tensor]) -> dict[str, Any]:
     kind = getattr(errors, str(event["reason"]), Internal)
     if not (isinstance(kind, type) and issubclass(kind, DomainError)):
         kind = Internal
-    raise kind(str(event["message"]), field=str(event["field"]) or None)
+    raise kind(
+        str(event["message"]),
+        field=str(event["field"]) or None,
+        retry_after_s=event.get("retry_after_s"),
+    )
 
 
 def _array(answer: Mapping[str, Tensor], name: str) -> NDArray[Any]:

@@ -52,7 +52,8 @@ which are PNG files. The `latents` of a step show the drawings as they will be, 
 told then.
 
 Each answer has one `event`, a JSON object with its `type`. A failure is an event, too:
-`{{"type": "failed", "reason": "InvalidArgument", "message": …, "field": "plan.width"}}`.
+`{{"type": "failed", "reason": "InvalidArgument", "message": …, "field": "plan.width",
+"retry_after_s": null}}`.
 `latents` are of the shape drawings, channels, rows, columns; `pictures` of the shape drawings,
 height, width, channels (RGB or RGBA).
 

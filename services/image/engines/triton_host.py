@@ -84,6 +84,7 @@ class Host:
                     "reason": type(error).__name__,
                     "message": error.message,
                     "field": error.field or "",
+                    "retry_after_s": error.retry_after_s,
                 }
             )
 

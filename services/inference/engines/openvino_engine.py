@@ -21,6 +21,7 @@ from services.inference.engine import (
     Sink,
 )
 from services.inference.engines.adapters import WithoutAdapters
+from services.inference.engines.admission_queue import AdmissionQueue
 from services.inference.engines.guides import without_guides
 from services.inference.engines.handle import deliver
 from services.inference.engines.openvino_link import WorkerLink
@@ -34,7 +35,6 @@ from services.inference.engines.openvino_messages import (
     Ready,
     Stepped,
 )
-from services.inference.engines.openvino_queue import OpenVinoQueue
 from services.inference.engines.queue_handle import QueuedGroup
 from services.inference.engines.queue_turns import QueueTurns
 from services.inference.engines.sequences import GroupState, SequenceState
@@ -53,7 +53,7 @@ class OpenVinoEngine(WithoutAdapters):
     def __init__(
         self,
         info: EngineInfo,
-        queue: OpenVinoQueue,
+        queue: AdmissionQueue,
         link: WorkerLink[FromWorker],
         *,
         eos: frozenset[int],
@@ -114,7 +114,7 @@ class OpenVinoEngine(WithoutAdapters):
 
     # What handles ask for.
 
-    def change(self, command: Callable[[OpenVinoQueue], None]) -> None:
+    def change(self, command: Callable[[AdmissionQueue], None]) -> None:
         """Applies a change to the queue, and has it take effect."""
         self._turns.change(command)
 

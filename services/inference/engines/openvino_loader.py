@@ -15,6 +15,7 @@ from transformers import GenerationConfig, PretrainedConfig
 from services.errors import FailedPrecondition
 from services.inference.engine import EngineCapabilities, EngineInfo, LoadedModel, ModelSpec
 from services.inference.engines.admission import Limits
+from services.inference.engines.admission_queue import AdmissionQueue
 from services.inference.engines.architecture import (
     check_architecture,
     context_length,
@@ -28,7 +29,6 @@ from services.inference.engines.openvino_cache import Converted, ConvertedModels
 from services.inference.engines.openvino_engine import OpenVinoEngine
 from services.inference.engines.openvino_link import WorkerLink
 from services.inference.engines.openvino_messages import BLOCK, FromWorker, Start
-from services.inference.engines.openvino_queue import OpenVinoQueue
 from services.inference.engines.openvino_settings import OpenVinoSettings
 from services.weights.configuration import load_config, load_tokenizer
 from services.weights.folder import ModelFolder
@@ -104,7 +104,7 @@ class OpenVinoLoader:
         )
         engine = OpenVinoEngine(
             info,
-            OpenVinoQueue(limits, eos=plan.eos, now=time.monotonic()),
+            AdmissionQueue(limits, eos=plan.eos, now=time.monotonic()),
             link,
             eos=plan.eos,
             prefix_caching=self._settings.prefix_caching,

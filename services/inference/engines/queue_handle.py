@@ -1,17 +1,17 @@
-"""The handle of a group in a `OpenVinoQueue`: of engines whose model runs in another process."""
+"""The handle of a group in an `AdmissionQueue`: of engines whose model runs in another process."""
 
 import time
 from collections.abc import Callable
 from typing import Protocol
 
-from services.inference.engines.openvino_queue import OpenVinoQueue
+from services.inference.engines.admission_queue import AdmissionQueue
 from services.inference.engines.sequences import GroupState
 
 
 class QueueOwner(Protocol):
     """The engine that a queue belongs to."""
 
-    def change(self, command: Callable[[OpenVinoQueue], None]) -> None:
+    def change(self, command: Callable[[AdmissionQueue], None]) -> None:
         """Applies a change to the queue, and has it take effect."""
         ...
 

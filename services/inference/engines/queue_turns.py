@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 from services.errors import UnsupportedParameter
 from services.inference.engine import GroupRequest, Sink
+from services.inference.engines.admission_queue import AdmissionQueue
 from services.inference.engines.guides import check_forms
 from services.inference.engines.handle import deliver
-from services.inference.engines.openvino_queue import OpenVinoQueue
 from services.inference.engines.sequences import GroupState
 
 
 class QueueTurns:
     """Of one queue. Must be made on the event loop that uses it."""
 
-    def __init__(self, queue: OpenVinoQueue, turn: Callable[[], None]) -> None:
+    def __init__(self, queue: AdmissionQueue, turn: Callable[[], None]) -> None:
         """Takes what happens in a turn; it ends with `finish`."""
         self._queue = queue
         self._turn = turn
@@ -45,7 +45,7 @@ class QueueTurns:
         self.soon()
         return state
 
-    def change(self, command: Callable[[OpenVinoQueue], None]) -> None:
+    def change(self, command: Callable[[AdmissionQueue], None]) -> None:
         """Applies a change to the queue, and has it take effect."""
         command(self._queue)
         self.soon()

@@ -26,9 +26,9 @@ from services.inference.engine import (
     SamplingParams,
     Sink,
 )
+from services.inference.engines.admission_queue import AdmissionQueue
 from services.inference.engines.guides import without_guides
 from services.inference.engines.handle import deliver
-from services.inference.engines.openvino_queue import OpenVinoQueue
 from services.inference.engines.queue_handle import QueuedGroup
 from services.inference.engines.queue_turns import QueueTurns
 from services.inference.engines.sequences import GroupState, SequenceState, Stage
@@ -54,7 +54,7 @@ class TritonEngine:
     def __init__(
         self,
         info: EngineInfo,
-        queue: OpenVinoQueue,
+        queue: AdmissionQueue,
         hosted: HostedModel,
         contract: Contract,
         trial: Sequence[Tensor],
@@ -92,7 +92,7 @@ class TritonEngine:
         state = self._turns.submit(group, sink, shares_prefixes=shares)
         try:
             prompts = [self._contract.prompt(one.prompt) for one in group.sequences]
-        except DomainError:
+        except Exception:
             self._queue.cancel(state)
             raise
         for sequence, prompt in zip(state.sequences, prompts, strict=True):
@@ -165,7 +165,7 @@ class TritonEngine:
 
     # What handles ask for.
 
-    def change(self, command: Callable[[OpenVinoQueue], None]) -> None:
+    def change(self, command: Callable[[AdmissionQueue], None]) -> None:
         """Applies a change to the queue, and has it take effect."""
         self._turns.change(command)
 
@@ -192,9 +192,7 @@ class TritonEngine:
                 self._stream(sequence), context=contextvars.Context()
             )
         for key in changes.dropped:
-            stream = self._streams.pop(key, None)
-            if stream is None or stream.done():
-                continue
+            stream = self._streams.pop(key)
             if key in self._ended:  # by itself: Triton's side ends, too
                 self._ended.discard(key)
                 self._ending.add(stream)

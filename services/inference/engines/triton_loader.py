@@ -12,9 +12,9 @@ from transformers import GenerationConfig
 from services.errors import DomainError, FailedPrecondition
 from services.inference.engine import EngineInfo, ModelSpec, RemoteModel
 from services.inference.engines.admission import Limits
+from services.inference.engines.admission_queue import AdmissionQueue
 from services.inference.engines.architecture import context_length, end_tokens
 from services.inference.engines.hf_text import HFText
-from services.inference.engines.openvino_queue import OpenVinoQueue
 from services.inference.engines.triton_contract import Contract, Vocabulary, parameter
 from services.inference.engines.triton_engine import ONE_TOKEN, PROBE_S, TritonEngine
 from services.inference.engines.triton_settings import TritonTextSettings
@@ -25,17 +25,15 @@ from services.tritonserver.calls import CallOptions, stream
 from services.tritonserver.endpoints import Endpoint, Triton
 from services.tritonserver.failures import words
 from services.tritonserver.hosted import HostedModel
-from services.tritonserver.protocol import ModelConfig
+from services.tritonserver.protocol import ModelConfig, on_gpus
 from services.tritonserver.tensors import from_response, to_request
 from services.weights.configuration import fast_tokenizer, load_config, load_tokenizer
 from services.weights.folder import ModelFolder
 
 Progress = Callable[[float], None]
 
-_GPU = 1
-"""`KIND_GPU` in Triton's configurations."""
-_NO_LORA = "not enabled"
-"""What the vLLM backend says of LoRA where it has none."""
+_LORA, _NO_LORA = "LoRA", "not enabled"
+"""What the vLLM backend says of an adapter that it has not, and beside that where it has none."""
 _NOBODY = "penstock-asks-whether-there-are-adapters"
 
 
@@ -64,17 +62,17 @@ class TritonTextLoader:
         side = await asyncio.to_thread(self._read, spec)
         progress(0.1)
 
-        found: list[Contract] = []
+        found: dict[str, Contract] = {}  # by endpoint: probes go on for as long as it serves
 
         async def probe(endpoint: Endpoint, config: ModelConfig) -> None:
             contract = await _contract(endpoint, config, side)
-            found.append(contract)
             await _try(endpoint, contract, side)
+            found[endpoint.address] = contract
 
         hosted = await HostedModel.open(self._triton, spec.model, probe=probe)
         try:
             progress(0.9)
-            contract = found[-1]
+            contract = next(iter(found.values()))
             if isinstance(contract, VllmContract):
                 contract.has_adapters(await _has_adapters(hosted, contract, side))
             engine = self._engine(spec, side, hosted, contract)
@@ -103,7 +101,7 @@ class TritonTextLoader:
         )
         info = EngineInfo(
             name="triton",
-            device="cuda" if any(g.kind == _GPU for g in config.instance_group) else "cpu",
+            device="cuda" if on_gpus(config) else "cpu",
             dtype=parameter(config, "dtype") or "auto",
             context_length=limits.context_length,
             slots=limits.slots,
@@ -112,7 +110,7 @@ class TritonTextLoader:
             capabilities=contract.capabilities,
             build=f"triton_{config.backend or config.platform}_{side.digest}",
         )
-        queue = OpenVinoQueue(limits, eos=side.vocabulary.eos, now=time.monotonic())
+        queue = AdmissionQueue(limits, eos=side.vocabulary.eos, now=time.monotonic())
         return TritonEngine(info, queue, hosted, contract, contract.prompt(side.trial))
 
     def _read(self, spec: ModelSpec) -> _TextSide:
@@ -156,9 +154,9 @@ async def _contract(endpoint: Endpoint, config: ModelConfig, side: _TextSide) ->
     )
 
 
-async def _try(endpoint: Endpoint, contract: Contract, side: _TextSide, adapter: str = "") -> None:
+async def _try(endpoint: Endpoint, contract: Contract, side: _TextSide) -> None:
     """Has a model answer one token on one endpoint."""
-    inputs = [*contract.prompt(side.trial), *contract.sampling(ONE_TOKEN, 1, adapter)]
+    inputs = [*contract.prompt(side.trial), *contract.sampling(ONE_TOKEN, 1, "")]
     options = CallOptions(deadline=asyncio.get_running_loop().time() + PROBE_S)
     async with aclosing(stream(endpoint, to_request(contract.model, inputs), options)) as answers:
         steps = [contract.read(from_response(answer), ONE_TOKEN) async for answer in answers]
@@ -177,5 +175,5 @@ async def _has_adapters(hosted: HostedModel, contract: Contract, side: _TextSide
                 pass
     except DomainError as error:
         told = words(error)
-        return bool(told) and _NO_LORA not in told
+        return _LORA in told and _NO_LORA not in told
     return False

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.errors import DomainError, FailedPrecondition, InvalidArgument, Unavailable
+from services.errors import DomainError, FailedPrecondition, Unavailable
 from services.inference.engine import (
     Ended,
     Engine,
@@ -29,6 +29,7 @@ from services.inference.engine import (
 )
 from services.inference.engines.torch_loader import TorchLoader
 from services.inference.engines.torch_settings import TorchSettings
+from services.tritonserver.instance import Instance, instance_of
 
 _CANCEL_POLL_S = 0.02
 """Time between questions whether a request was cancelled; Triton tells nobody."""
@@ -62,13 +63,10 @@ class ModelHost:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        config = json.loads(args["model_config"])
-        given = {name: one["string_value"] for name, one in config["parameters"].items()}
-        gpu = args["model_instance_kind"] == "GPU"
-        device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
         self._adapters: dict[str, Engine] = {}
         try:
-            self._loaded: LoadedModel = self._wait(self._load(folder, given, device))
+            own = instance_of(args, folder)
+            self._loaded: LoadedModel = self._wait(self._load(folder, own))
         except DomainError as error:
             raise pb_utils.TritonModelException(error.message) from error
 
@@ -94,7 +92,7 @@ class ModelHost:
             sender = request.get_response_sender()
             try:
                 call = read(request, sender)
-            except InvalidArgument as error:
+            except Exception as error:  # from here it would end all requests that came with it
                 answer = self._pb.InferenceResponse([], self._error(error))
                 sender.send(answer, self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
             else:
@@ -109,16 +107,17 @@ class ModelHost:
     def _wait(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _load(self, folder: Path, given: dict[str, str], device: str) -> LoadedModel:
+    async def _load(self, folder: Path, own: Instance) -> LoadedModel:
+        given = own.given
         settings = TorchSettings(
             max_batch_size=int(given.get("slots") or 16),
             queue_limit=int(given.get("queue_limit") or 128),
             max_context=int(given.get("context_length") or 4096),
-            device=device,
+            device=own.device,
             dtype=given.get("dtype") or "auto",
             torch_threads=int(given.get("threads") or 0),
         )
-        spec = ModelSpec("triton", "1", folder / given["weights"])
+        spec = ModelSpec(own.name, own.version, own.weights)
         loaded = await TorchLoader(settings).load(spec, lambda _share: None)
         listed = folder / "multi_lora.json"
         if listed.is_file():
@@ -196,6 +195,8 @@ class ModelHost:
             told = f"{error.reason}: {error.message}"
             passing = isinstance(error, Unavailable) or error.retry_after_s is not None
             code = codes.UNAVAILABLE if passing else codes.INVALID_ARG
+        else:
+            _log.error("a request failed", exc_info=error)
         return codes(f"Error generating stream: {told}", code)
 
     async def _poll(self) -> None:

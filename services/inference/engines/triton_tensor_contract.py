@@ -7,7 +7,7 @@ from typing import Any
 from services.errors import FailedPrecondition
 from services.inference.byte_strings import BYTES
 from services.inference.tensor_engine import ANY_SIZE, DATATYPES, TensorEngineInfo, TensorSpec
-from services.tritonserver.protocol import ModelConfig, config_pb
+from services.tritonserver.protocol import ModelConfig, config_pb, on_gpus
 
 _PREFIX = "TYPE_"
 
@@ -42,12 +42,10 @@ def contract_of(config: ModelConfig) -> TensorContract:
             f"Triton's model `{config.name}` keeps sequences (`sequence_batching`), and tensor "
             f"models keep nothing between requests. Configure it without."
         )
-    groups = config.instance_group
-    gpu = any(group.kind == config_pb.ModelInstanceGroup.KIND_GPU for group in groups)
-    instances = sum(max(1, group.count) for group in groups) or 1
+    instances = sum(max(1, group.count) for group in config.instance_group) or 1
     info = TensorEngineInfo(
         name="triton",
-        device="gpu" if gpu else "cpu",
+        device="gpu" if on_gpus(config) else "cpu",
         dtype="native",
         build=f"triton-{config.backend or config.platform}",
         inputs=_specs(config, config.input),

@@ -8,7 +8,7 @@ import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 sys.path.insert(0, str(Path(__file__).parent / "lib"))
 
@@ -74,7 +74,7 @@ class TritonPythonModel:
             raise InvalidArgument(
                 "When streaming, `exclude_input_in_output` = False is not allowed."
             )
-        given = json.loads(_text(request, "sampling_parameters") or request.parameters() or "{}")
+        given = _given(_text(request, "sampling_parameters") or request.parameters() or "{}")
         adapter = str(given.pop("lora_name", None) or "")
         prompt = self._host.text.encode(text, add_special=True)
         params = _params(given)
@@ -188,13 +188,29 @@ class Answers:
         }
 
 
+def _given(text: str) -> dict[str, Any]:
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise InvalidArgument("It has to be a JSON object.", field="sampling_parameters")
+    return cast("dict[str, Any]", given)
+
+
 def _params(given: Mapping[str, Any]) -> SamplingParams:
     """vLLM's sampling parameters as the engine's.
 
     Raises:
-        InvalidArgument: one is unknown here.
+        InvalidArgument: one is unknown here, or of another type.
     """
-    rest = dict(given)
+    try:
+        return _read_params(dict(given))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidArgument(f"A number is none: {error}.", field="sampling_parameters") from None
+
+
+def _read_params(rest: dict[str, Any]) -> SamplingParams:
     most = int(rest.pop("max_tokens", None) or _MAX_TOKENS)
     seed = rest.pop("seed", None)
     stops = frozenset(int(one) for one in rest.pop("stop_token_ids", None) or ())

@@ -61,7 +61,8 @@ def write(repository: Path, models: list[Exported], options: ExportOptions) -> l
         for model, target in zip(models, targets, strict=True):
             _write_one(repository, model, target, options)
     except OSError as error:
-        raise FailedPrecondition(f"{repository} can't be written to: {error.strerror}.") from error
+        reason = error.strerror or error  # of a whole folder there may be many
+        raise FailedPrecondition(f"{repository} can't be written to: {reason}.") from error
     return targets
 
 

@@ -20,7 +20,8 @@ from penstock.inference.internal.v1 import step_service_pb2 as step_pb2
 from sqlalchemy import update
 
 from gateway.settings import ApiSettings, Settings
-from gateway.settings_auth import AuthSettings, JwtSettings
+from gateway.settings_auth import AuthSettings, jwt_of
+from policy.oidc import JwtRules
 from services.rpc.authentication import Identities
 from services.training.clock import utc_now
 from services.training.stores.tables import BATCHES
@@ -226,15 +227,15 @@ def check_whole(found: Sequence[Any], count: int) -> None:
 
 @asynccontextmanager
 async def batch_stack(
-    folder: Path, url: str = "", jwt: JwtSettings | None = None
+    folder: Path, url: str = "", jwt: JwtRules | None = None
 ) -> AsyncIterator[BatchStack]:
     """A service whose keeper works, and no edge. `jwt` says whose tokens are taken."""
-    jwt = jwt or JwtSettings()
+    jwt = jwt or JwtRules()
     async with AsyncExitStack() as exits:
         backend = SlowBackend()
         await backend.start()
         exits.push_async_callback(backend.stop)
-        identities = Identities(jwt=jwt.verifier())
+        identities = Identities(jwt=jwt_of(AuthSettings(jwt=jwt)))
         service = await exits.enter_async_context(
             file_platform.platform(folder, url, identities=identities)
         )

@@ -17,7 +17,8 @@ from penstock.inference.v1.inference_service_pb2_grpc import add_InferenceServic
 from penstock.model.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 
 from gateway.settings import SERVICE_PORTS, Settings
-from gateway.settings_auth import AuthSettings, JwtSettings
+from gateway.settings_auth import AuthSettings
+from policy.oidc import JwtRules, JwtVerifier
 from policy.token_store import TokenSources
 from services.embedding.batching import Limits as EmbeddingLimits
 from services.embedding.embedding import Embedder
@@ -117,8 +118,8 @@ async def fault_platform(folder: Path) -> AsyncIterator[FaultPlatform]:
     """Everything, running."""
     key = SigningKey("key")
     (folder / "jwks.json").write_bytes(key_set(key))
-    jwt = JwtSettings(issuer=ISSUER, audience=AUDIENCE, jwks_file=str(folder / "jwks.json"))
-    more = Identities(jwt=jwt.verifier())
+    jwt = JwtRules(issuer=ISSUER, audience=AUDIENCE, jwks_file=str(folder / "jwks.json"))
+    more = Identities(jwt=JwtVerifier(jwt))
     authenticator = CallAuthenticator(TokenSources(service_token=SERVICE_TOKEN), more=more)
     journal = Journal(folder / "usage", "all", most_bytes=_JOURNAL_BYTES)
     meter = Metering(journal, refuses=True)

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from penstock.inference.v1 import priority_pb2
 
-from gateway.settings_auth import JwtSettings
 from policy.credentials import Credentials
+from policy.oidc import JwtRules, JwtVerifier
 from policy.principals import Limits, Role
 from policy.token_store import TokenSources
 from services.training.records import Caller
@@ -172,7 +172,7 @@ async def test_a_batch_whose_key_is_revoked_fails(tmp_path: Path, known: bool) -
 async def test_a_signed_in_user_s_batch_outlives_their_token(tmp_path: Path) -> None:
     key = SigningKey("key")
     (tmp_path / "jwks.json").write_bytes(key_set(key))
-    jwt = JwtSettings(
+    jwt = JwtRules(
         issuer=ISSUER,
         audience=AUDIENCE,
         jwks_file=str(tmp_path / "jwks.json"),
@@ -187,7 +187,7 @@ async def test_a_signed_in_user_s_batch_outlives_their_token(tmp_path: Path) -> 
         done = await stack.until(made["id"], "completed", http=alice)
         check_whole(await stack.lines(done["output_file_id"], alice), 3)
         credentials = Credentials(
-            TokenSources(service_token=file_platform.SERVICE_TOKEN), jwt=jwt.verifier()
+            TokenSources(service_token=file_platform.SERVICE_TOKEN), jwt=JwtVerifier(jwt)
         )
         for metadata in stack.backend.metadata:
             owner = credentials.identify(metadata["authorization"].removeprefix("Bearer "))

@@ -168,6 +168,10 @@ SHARED = {"shared_memory_region": {"string_param": "x"}}
     [
         (raw(data=bytes(5)), ("INVALID_ARGUMENT", "raw_input_contents[0]")),
         (raw(shape=(-1,)), ("INVALID_ARGUMENT", "inputs[0].shape")),
+        (
+            typed("FP32", {"fp32_contents": [1]}, (2**62,) * 300),
+            ("INVALID_ARGUMENT", "inputs[0].shape"),
+        ),
         (raw(name="x"), ("INVALID_ARGUMENT", "inputs[0].name")),
         (raw(datatype="FP16"), ("INVALID_ARGUMENT", "inputs[0].datatype")),
         (raw(datatype="STRING"), ("INVALID_ARGUMENT", "inputs[0].datatype")),

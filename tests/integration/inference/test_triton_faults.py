@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,7 @@ from services.errors import ModelNotReady, Unavailable
 from services.inference.engine import LoadedModel, ModelSpec, Priority
 from services.inference.engines.triton_loader import TritonTextLoader
 from services.inference.engines.triton_settings import TritonTextSettings
+from services.inference.engines.triton_vllm import VllmContract
 from services.inference.loading import load
 from services.inference.registry import Registry
 from services.serving.catalogue import LoadKey, ObservedState, Snapshot, WantedModel
@@ -119,6 +121,34 @@ async def test_settings_are_laid_over_and_failures_to_load_are_told(
     await triton.close()
 
 
+async def test_only_the_backend_s_own_words_tell_of_adapters(
+    servers: list[TritonServer], folder: Path
+) -> None:
+    server = servers[0]
+    add_ticker(server, "vague")
+    file = server.repository / "vague" / "1" / "model.py"
+    file.write_text(file.read_text().replace("LoRA feature is not enabled.", "out of memory"))
+    triton = Triton(settings_of(server))
+    loader = TritonTextLoader(triton, TritonTextSettings())
+    loaded = await loader.load(ModelSpec("vague", "1", folder), lambda share: None)
+    assert not loaded.engine.info.capabilities.lora
+    await loaded.close()
+    await triton.close()
+
+
+async def test_probes_leave_nothing_behind(servers: list[TritonServer], folder: Path) -> None:
+    def contracts() -> int:
+        gc.collect()
+        return sum(type(one) is VllmContract for one in gc.get_objects())
+
+    async with serving(folder, servers[0]) as loaded:
+        await loaded.engine.probe()
+        before = contracts()
+        for _ in range(3):
+            await loaded.engine.probe()
+        assert contracts() == before
+
+
 async def test_cancelling_reaches_the_model(servers: list[TritonServer], folder: Path) -> None:
     server = servers[0]
     async with serving(folder, server) as loaded:
@@ -153,7 +183,9 @@ async def test_endpoints_share_the_load_and_one_may_stop(
         for recorder in (*recorders, *later):
             await recorder.until_over()
             assert recorder.failure is None
-        assert second.log.count("begins: later-") >= 5
+        await until(lambda: not _ready(loaded.engine, first), timeout=60)
+        await ticks(loaded, 2, request_id="last").until_over()
+        assert "begins: last" in second.log
         await asyncio.to_thread(first.process.wait, 30)
         first.kill()
         assert (await ticks(loaded, 2).until_over()).failure is None

@@ -20,6 +20,23 @@ def test_they_are_what_their_source_says() -> None:
     assert (run.returncode, run.stdout) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("script", "arguments", "told"),
+    [
+        ("deploy/bootstraps.py", ["--chekc"], "--chekc"),
+        ("envoy/render.py", ["--check", "--mtls"], "--check"),
+        ("envoy/render.py", ["--jwks", "keys.json"], "--jwt-issuer"),
+        ("envoy/render.py", ["--http3"], "mtls"),
+        ("envoy/render.py", ["--endpoint", "inference"], "host:"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(script: str, arguments: list[str], told: str) -> None:
+    command = [sys.executable, str(REPOSITORY / script), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert told in run.stderr.splitlines()[-1]
+
+
 @pytest.fixture(scope="module")
 def descriptor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("descriptor") / "penstock.binpb"

@@ -175,6 +175,7 @@ def test_secrets_belong_together_and_are_made_once(tmp_path: Path) -> None:
     assert [role.value for role in entry.roles] == ["admin"]
     assert entry.sha256 == json.loads(made["tokens.json"])["tokens"][0]["sha256"]
     assert module.contents("pnstk_key")["service-token"] != made["service-token"]
+    (tmp_path / "secrets").mkdir(mode=0o755)
     folder = make_secrets(tmp_path / "secrets")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

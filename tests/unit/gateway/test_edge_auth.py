@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from gateway.auth import Authenticator
+from gateway.batch_owners import BatchOwners
 from gateway.errors import ProblemError
 from gateway.settings import ApiSettings, Settings
 from policy import token_store
+from policy.principals import Principal, Role
 from policy.token_entries import TokenFileError
 
 
@@ -161,3 +163,12 @@ def test_fields_of_a_token_that_are_broken(tmp_path: Path, fields: dict[str, obj
     write(tmp_path / "tokens.json", entry("secret", **fields))
     with pytest.raises(TokenFileError, match="token 1: '"):
         authenticator(tmp_path)
+
+
+@pytest.mark.parametrize(("tenants", "may"), [(1, True), (400, False)])
+def test_who_signed_in_may_own_batches_if_a_token_holds_what_they_are(
+    tmp_path: Path, tenants: int, may: bool
+) -> None:
+    names = tuple(f"tenant-{number:020}" for number in range(tenants))
+    signed_in = Principal("jwt:alice", "Alice", frozenset({Role.USER}), tenants=names)
+    assert BatchOwners(authenticator(tmp_path)).may_own(signed_in) is may

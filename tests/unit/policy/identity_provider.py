@@ -114,7 +114,7 @@ def running_provider() -> Iterator[Provider]:
 
 def verifier(file: Path | None = None, **rules: Any) -> JwtVerifier:
     """What tells whose the provider's tokens are."""
-    return JwtVerifier(JwtRules(ISSUER, AUDIENCE, jwks_file=file, **rules))
+    return JwtVerifier(JwtRules(ISSUER, AUDIENCE, jwks_file=str(file or ""), **rules))
 
 
 async def asked(checked: JwtVerifier, token: str) -> str | None:

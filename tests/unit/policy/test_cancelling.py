@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -15,6 +16,10 @@ from policy.cancelling import heed_cancellation
 from policy.fed_keys import FedKeys
 from policy.following import FollowSettings, following
 from services.serving.control import ControlLoop, ControlSettings
+from services.settings import TritonSettings
+from services.tritonserver.endpoints import Triton
+from services.tritonserver.hosted import HostedModel
+from services.tritonserver.protocol import pb
 from services.usage.delivery import Delivery
 from services.usage.journal import Journal
 from services.usage.records import Record
@@ -139,6 +144,26 @@ async def test_the_control_loop(report_interval_s: float) -> None:
     settings = ControlSettings(report_interval_s=report_interval_s)
     loop: Any = ControlLoop(Catalogue(calls), Deployments(), settings)  # type: ignore[arg-type]
     await ended(asyncio.create_task(loop.run()), calls)
+
+
+async def test_the_watch_of_a_model_on_triton() -> None:
+    calls = Swallowing()
+
+    async def ready(*_: object, **__: object) -> Any:
+        return pb.ModelReadyResponse(ready=True)
+
+    async def configured(*_: object, **__: object) -> Any:
+        return pb.ModelConfigResponse()
+
+    triton = Triton(TritonSettings(manage_models=False, health_interval_s=0.05))
+    [endpoint] = triton.endpoints
+    endpoint.stub = SimpleNamespace(
+        ModelReady=ready, ModelConfig=configured, ServerReady=lambda *_, **__: calls.fail()
+    )
+    hosted = await HostedModel.open(triton, "m")
+    await asyncio.wait_for(calls.begun.wait(), PATIENCE_S)
+    await asyncio.wait_for(hosted.close(), PATIENCE_S)
+    await triton.close()
 
 
 async def test_who_is_not_cancelled_goes_on() -> None:

@@ -95,10 +95,10 @@ def test_tokens_that_are_not_good(file: Path, claims: dict, headers: dict) -> No
     assert verifier(file).verify(KEYS["ES256"].sign()) is not None
 
 
-@pytest.mark.parametrize(("claim", "ahead_s"), [("exp", -1800), ("nbf", 1800)])
+@pytest.mark.parametrize(("claim", "ahead_s"), [("exp", -500), ("nbf", 500)])
 def test_clocks_may_differ(file: Path, claim: str, ahead_s: float) -> None:
     token = KEYS["ES256"].sign(**{claim: time.time() + ahead_s})
-    assert verifier(file, leeway_s=3600.0).verify(token) is not None
+    assert verifier(file, leeway_s=600.0).verify(token) is not None
     assert verifier(file, leeway_s=0.0).verify(token) is None
 
 
@@ -175,7 +175,6 @@ def test_anything_else_is_nobody(text: str) -> None:
     ],
 )
 def test_roles(file: Path, rules: dict, claims: dict, roles: set[str]) -> None:
-    rules = {**rules, "role_map": parse_role_map(rules.get("role_map", []))}
     principal = verifier(file, **rules).verify(KEYS["ES256"].sign(**claims))
     assert principal is not None
     assert principal.roles == roles
@@ -203,17 +202,20 @@ def test_tenants(file: Path, claims: dict, tenants: tuple[str, ...]) -> None:
         ({"algorithms": ("ES256", "HS256")}, "algorithms"),
         ({"algorithms": ("none",)}, "algorithms"),
         ({"algorithms": ()}, "algorithms"),
-        ({"jwks_file": None, "issuer": "http://x.org"}, "issuer: .*https"),
-        ({"jwks_file": None, "issuer": "me"}, "issuer: .*https"),
+        ({"leeway_s": 601.0}, "leeway_s"),
+        ({"cache_s": 9.0}, "cache_s"),
+        ({"role_map": ["a=root"]}, "role_map"),
+        ({"jwks_file": "", "issuer": "http://x.org"}, "issuer: .*https"),
+        ({"jwks_file": "", "issuer": "me"}, "issuer: .*https"),
         ({"jwks_url": "https://x.org/keys"}, "name one"),
-        ({"jwks_file": Path("/nowhere")}, "jwks_file"),
-        ({"jwks_file": None, "jwks_url": "http://x.org/keys"}, "https"),
-        ({"jwks_file": None, "jwks_url": "file:///etc/passwd"}, "https"),
-        ({"jwks_file": None, "jwks_url": "https:///keys"}, "https"),
+        ({"jwks_file": "/nowhere"}, "jwks_file"),
+        ({"jwks_file": "", "jwks_url": "http://x.org/keys"}, "https"),
+        ({"jwks_file": "", "jwks_url": "file:///etc/passwd"}, "https"),
+        ({"jwks_file": "", "jwks_url": "https:///keys"}, "https"),
     ],
 )
 def test_rules_that_make_no_sense(file: Path, changes: dict, said: str) -> None:
-    rules = {"issuer": ISSUER, "audience": AUDIENCE, "jwks_file": file} | changes
+    rules = {"issuer": ISSUER, "audience": AUDIENCE, "jwks_file": str(file)} | changes
     with pytest.raises(JwtSettingsError, match=said):
         JwtVerifier(JwtRules(**rules))
 

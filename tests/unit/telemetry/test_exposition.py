@@ -47,6 +47,8 @@ async def test_metrics_are_asked_for_over_http() -> None:
         assert "process_cpu_seconds" in families
         open_metrics = await http.get(url, headers={"accept": "application/openmetrics-text"})
         assert open_metrics.text.endswith("# EOF\n")
+        odd = await http.get(url, headers={"accept": b"text/\xff"})
+        assert (odd.status_code, odd.headers["content-type"][:10]) == (200, "text/plain")
         head = await http.head(url)
         assert (head.status_code, head.content) == (200, b"")
         assert (await http.post(url)).status_code == 405

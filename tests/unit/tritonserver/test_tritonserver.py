@@ -23,8 +23,9 @@ from services.errors import (
     Unsupported,
 )
 from services.settings import TritonModelSettings, TritonSettings
+from services.settings_triton import repository_name
 from services.tritonserver.calls import CallOptions, infer
-from services.tritonserver.endpoints import Endpoint, Triton, repository_name
+from services.tritonserver.endpoints import Endpoint, Triton
 from services.tritonserver.failures import (
     EndpointLost,
     StubDied,
@@ -35,7 +36,7 @@ from services.tritonserver.failures import (
     words,
 )
 from services.tritonserver.placing import Place, choose
-from services.tritonserver.protocol import config_pb, pb
+from services.tritonserver.protocol import config_pb, on_gpus, pb
 from services.tritonserver.repository import merge
 from services.tritonserver.tensors import (
     NUMPY_TYPES,
@@ -198,6 +199,17 @@ def test_changes_are_laid_over_a_configuration() -> None:
     for broken in ("[]", "{", "1"):
         with pytest.raises(FailedPrecondition):
             merge(config, broken)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "gpus"),
+    [((), False), (("CPU",), False), (("CPU", "GPU"), True), (("MODEL",), True)],
+)
+def test_configurations_say_where_models_run(kinds: tuple[str, ...], gpus: bool) -> None:
+    config = config_pb.ModelConfig()
+    for kind in kinds:
+        config.instance_group.add(kind=f"KIND_{kind}")
+    assert on_gpus(config) is gpus
 
 
 class _Recorded:

@@ -1,4 +1,5 @@
-"""Decides which sequences run in an OpenVINO pipeline. Knows no OpenVINO and no clock of its own.
+"""Decides which sequences run where something else batches them: an OpenVINO pipeline, or Triton.
+Knows neither, and no clock of its own.
 
 The pipeline batches, pages and preempts by itself; this holds back what it must not see yet, and
 turns its tokens into events. Everything happens on the event loop's thread.
@@ -37,7 +38,7 @@ class Changes:
     dropped: list[int]
 
 
-class OpenVinoQueue:
+class AdmissionQueue:
     """Queue and slots of one engine.
 
     A group is admitted when all its sequences find a slot. One with more sequences than there are

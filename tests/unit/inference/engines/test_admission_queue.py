@@ -1,4 +1,4 @@
-"""The queue in front of an OpenVINO pipeline, with a pipeline that only counts."""
+"""The queue in front of what batches by itself, with a pipeline that only counts."""
 
 import contextlib
 import math
@@ -19,8 +19,8 @@ from services.inference.engine import (
     Token,
 )
 from services.inference.engines.admission import Limits
+from services.inference.engines.admission_queue import AdmissionQueue
 from services.inference.engines.handle import deliver
-from services.inference.engines.openvino_queue import OpenVinoQueue
 from services.inference.engines.sequences import GroupState
 from tests.conformance.recorder import sequence
 
@@ -33,7 +33,7 @@ class Counting:
 
     def __init__(self, queue_limit: int = 50) -> None:
         limits = Limits(SLOTS, queue_limit, context_length=64, vocabulary_size=1000)
-        self.queue = OpenVinoQueue(limits, eos=frozenset({EOS}), now=0.0)
+        self.queue = AdmissionQueue(limits, eos=frozenset({EOS}), now=0.0)
         self.counts: dict[int, int] = {}
         self.heard: dict[GroupState, list[EngineEvent]] = {}
         self.now = 0.0
