@@ -51,7 +51,7 @@ def odd_bodies(draw: st.DrawFn, valid: Mapping[str, Any]) -> bytes:
             del holder[key]
     data = bytearray(json.dumps(body).encode())
     if draw(st.integers(0, 3)) == 0:
-        at = draw(st.integers(0, len(data) - 1))
+        at = draw(st.integers(0, len(data)))
         data[at : at + draw(st.integers(0, 12))] = draw(st.binary(max_size=8))
     return bytes(data)
 

@@ -122,7 +122,7 @@ async def test_a_filter_that_is_wrong_deep_inside(ready: Edge, depth: int, leaf:
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
     body = bytearray(whole)
     for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(body) - 1))
+        at = draw(st.integers(0, len(body)))
         body[at : at + draw(st.integers(0, 12))] = draw(st.binary(max_size=8))
     return bytes(body)
 

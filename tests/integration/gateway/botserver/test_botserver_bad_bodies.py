@@ -111,7 +111,7 @@ async def test_generated_values(whole: Whole, kind: str, data: st.DataObject) ->
 async def test_generated_damage(whole: Whole, kind: str, data: st.DataObject) -> None:
     body = bytearray(json.dumps(BODIES[kind]).encode())
     for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(body) - 1))
+        at = data.draw(st.integers(0, len(body)))
         body[at : at + data.draw(st.integers(0, 12))] = data.draw(st.binary(max_size=8))
     settle(await send(whole, kind, bytes(body)))
 

@@ -293,7 +293,7 @@ async def test_generated_values(http: httpx.AsyncClient, model: str, data: st.Da
 async def test_generated_damage(http: httpx.AsyncClient, model: str, data: st.DataObject) -> None:
     body = bytearray(json.dumps({"model": model, **VALID[model]}).encode())
     for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(body) - 1))
+        at = data.draw(st.integers(0, len(body)))
         body[at : at + data.draw(st.integers(0, 12))] = data.draw(st.binary(max_size=8))
     settle(await http.post(INFERENCE, content=bytes(body)))
 

@@ -95,7 +95,7 @@ async def test_the_bodies_are_good(edge: Edge, path: str) -> None:
 async def test_damaged_bodies(edge: Edge, path: str, data: st.DataObject) -> None:
     body = bytearray(json.dumps(BODIES[path]).encode())
     for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(body) - 1))
+        at = data.draw(st.integers(0, len(body)))
         body[at : at + data.draw(st.integers(0, 12))] = data.draw(st.binary(max_size=8))
     check(await edge.http.post(path, content=bytes(body)), 200)
 
