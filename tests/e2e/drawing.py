@@ -115,7 +115,9 @@ def depth(platform: Platform) -> int:
     """Jobs that wait or run."""
     with channel(platform) as opened:
         status = ImageServiceStub(opened).GetQueueStatus(
-            image_service_pb2.GetQueueStatusRequest(), metadata=metadata(platform), timeout=10
+            image_service_pb2.GetQueueStatusRequest(),
+            metadata=metadata(platform),
+            timeout=TIMEOUT_S,
         )
     return status.depth
 

@@ -141,16 +141,21 @@ def context(session: Session) -> None:
     assert client.with_config(prompt=prompt).query_rag(session.question)
 
 
+def near(one: list[float], other: list[float]) -> bool:
+    """Whether these are the same: kernels may round otherwise beside other texts."""
+    return all(abs(a - b) < 1e-3 for a, b in zip(one, other, strict=True))
+
+
 def embeddings(session: Session) -> None:
     vector = session.sync().generate_embeddings("red", model=session.embedder)
     assert len(vector) > 1
     assert all(isinstance(number, float) for number in vector)
     several = session.sync().generate_embeddings("red", "blue", model=session.embedder)
-    assert several == vector  # the client returns the first one
+    assert near(several, vector)  # the client returns the first one
 
     async def ask() -> None:
         found = await session.asynchronous().generate_embeddings("red", model=session.embedder)
-        assert found == vector
+        assert near(found, vector)
 
     asyncio.run(ask())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,25 +62,31 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
             yield Guarded(front, peer, collector, keys)
 
 
-TOKENS: dict[str, tuple[str | None, int]] = {
-    "good": (f"Bearer {FIRST.sign()}", 200),
-    "expired": (f"Bearer {FIRST.sign(exp=time.time() - 3600)}", 401),
-    "early": (f"Bearer {FIRST.sign(nbf=time.time() + 3600)}", 401),
-    "of another issuer": (f"Bearer {FIRST.sign(iss='https://evil.example')}", 401),
-    "for another audience": (f"Bearer {FIRST.sign(aud='somebody')}", 403),
-    "of another key": (f"Bearer {STRANGER.sign()}", 401),
-    "of a key not yet known": (f"Bearer {SECOND.sign()}", 401),
-    "changed": (f"Bearer {FIRST.sign()[:-4]}AAAA", 401),
+def signed(key: SigningKey = FIRST, **claims: Any) -> Callable[[], str]:
+    """A token that begins to age when it is asked for."""
+    return lambda: f"Bearer {key.sign(**claims)}"
+
+
+TOKENS: dict[str, tuple[Callable[[], str | None], int]] = {
+    "good": (signed(), 200),
+    "expired": (signed(exp=time.time() - 3600), 401),
+    "early": (signed(nbf=time.time() + 36_000), 401),
+    "of another issuer": (signed(iss="https://evil.example"), 401),
+    "for another audience": (signed(aud="somebody"), 403),
+    "of another key": (signed(STRANGER), 401),
+    "of a key not yet known": (signed(SECOND), 401),
+    "changed": (lambda: f"{signed()()[:-4]}AAAA", 401),
     # Not the filter's: who keeps the keys tells.
-    "a key": ("Bearer pnstk_0123456789", 200),
-    "a password": ("Basic YTpi", 200),
-    "nothing": (None, 200),
+    "a key": (lambda: "Bearer pnstk_0123456789", 200),
+    "a password": (lambda: "Basic YTpi", 200),
+    "nothing": (lambda: None, 200),
 }
 
 
 @pytest.mark.parametrize("name", TOKENS)
 def test_wrong_tokens_go_no_further(guarded: Guarded, name: str) -> None:
-    authorization, status = TOKENS[name]
+    authorize, status = TOKENS[name]
+    authorization = authorize()
     guarded.peer.calls.clear()
     answer = guarded.call(authorization)
     assert answer.status_code == status, answer.text

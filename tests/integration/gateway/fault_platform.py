@@ -195,14 +195,12 @@ async def _texts(stack: contextlib.AsyncExitStack) -> Registry:
 def _inference(
     registry: Registry, authenticator: CallAuthenticator, meter: Metering
 ) -> tuple[Registration, ...]:
-    generator = Generator(registry, slow_reader_timeout_s=5.0, meter=meter)
+    generator = Generator(registry, meter=meter)
     return (
         Registration(
             add_InferenceServiceServicer_to_server, InferenceServicer(generator, registry)
         ),
-        Registration(
-            add_step_service, StepServicer(generator, authenticator, slow_reader_timeout_s=5.0)
-        ),
+        Registration(add_step_service, StepServicer(generator, authenticator)),
     )
 
 
