@@ -63,7 +63,7 @@ def batch(encoder: Encoder, step: int) -> Batch:
     """Draws conversations until the rows are full; each goes where it leaves the least room."""
     rows = rows_of(step)
     rng = Random(f"{SEED} {step}")
-    mixture = shares(step, rows)
+    mixture = shares(rows)
     names, weights = tuple(mixture), tuple(mixture.values())
     tokens = np.zeros((rows.count, rows.length), np.int64)
     owner = np.zeros_like(tokens)

@@ -115,20 +115,11 @@ _SHARES: Final[dict[Rows, Shares]] = {
         "tool_after_result": 5, "context_many": 30, "context_long": 16,
     },
 }  # fmt: skip
-# For some steps plain copying comes first: every skill with a prompt to read stands on it.
-_COPYING: Final[dict[Rows, Shares]] = {
-    SHORT: {"echo": 70, "extraction": 20, "memory": 20, "introduction": 15, "facts": 6,
-            "platform": 3, "addition": 4, "subtraction": 4, "multiplication": 3},
-    MIDDLE: {"echo": 40, "lookup": 30, "context_several": 30},
-    LONG: {},
-    LONGEST: {},
-}  # fmt: skip
-_COPYING_STEPS: Final = range(300, 1000)
 
 
-def shares(step: int, rows: Rows) -> Shares:
-    """The relative numbers of examples at a step."""
-    return _SHARES[rows] | (_COPYING[rows] if step in _COPYING_STEPS else {})
+def shares(rows: Rows) -> Shares:
+    """The relative numbers of examples in rows of a shape."""
+    return _SHARES[rows]
 
 
 def rows_of(step: int) -> Rows:
@@ -149,7 +140,7 @@ class Schedule:
         return min(1.0, (step + 1) / self.warmup, (self.total - step) / (self.total - self.decay))
 
 
-SCHEDULE: Final = Schedule(warmup=100, decay=2700, total=4600)
+SCHEDULE: Final = Schedule(warmup=100, decay=3300, total=5500)
 
 
 def draw(name: str, rng: Random, *, held_out: bool) -> Example:

@@ -22,7 +22,7 @@ class Shape:
     inner: int = 704
     vocabulary: int = VOCABULARY
     context: int = CONTEXT
-    theta: float = 10_000.0
+    theta: float = 1_000_000.0
     epsilon: float = 1e-5
 
     @property
@@ -32,6 +32,14 @@ class Shape:
 
 
 SHAPE: Final = Shape()
+
+
+def arithmetic(device: torch.device) -> torch.dtype:
+    """What to calculate in: bf16, but fp32 on processors that would only emulate it."""
+    if device.type != "cpu":
+        return torch.bfloat16
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
 
 
 def _matrix(rows: int, columns: int, scale: float) -> nn.Parameter:
@@ -68,11 +76,12 @@ class Layer(nn.Module):
 
 
 class Network(nn.Module):
-    """A decoder with tied embeddings; bf16 arithmetic on fp32 weights."""
+    """A decoder with tied embeddings; calculates in `dtype` on fp32 weights."""
 
-    def __init__(self, shape: Shape = SHAPE) -> None:
+    def __init__(self, shape: Shape = SHAPE, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
         self.shape = shape
+        self.dtype = dtype
         self.embedding = _matrix(shape.vocabulary, shape.width, 0.02)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
         self.norm = nn.Parameter(torch.ones(shape.width))
@@ -87,15 +96,15 @@ class Network(nn.Module):
         weight: Tensor,
     ) -> Tensor:
         """The mean loss over the supervised positions of packed rows."""
-        shape = self.shape
+        shape, dtype, device = self.shape, self.dtype, tokens.device
         length = tokens.shape[1]
-        frequency = shape.theta ** (-torch.arange(0, shape.head, 2) / shape.head)
+        frequency = shape.theta ** (-torch.arange(0, shape.head, 2, device=device) / shape.head)
         angle = position[..., None, None].float() * frequency
-        cos, sin = angle.cos().bfloat16(), angle.sin().bfloat16()
-        order = torch.arange(length)
+        cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
+        order = torch.arange(length, device=device)
         visible = (owner[:, :, None] == owner[:, None, :]) & (order[:, None] >= order[None, :])
-        bias = torch.where(visible, 0.0, -30_000.0).bfloat16()[:, None]
-        x = functional.embedding(tokens, self.embedding).bfloat16()
+        bias = torch.where(visible, 0.0, -30_000.0).to(dtype)[:, None]
+        x = functional.embedding(tokens, self.embedding).to(dtype)
         for layer in self.layers:
             x = layer(x, cos, sin, bias)
         x = _norm(x, self.norm, shape.epsilon).view(-1, shape.width)[at]
@@ -105,7 +114,7 @@ class Network(nn.Module):
 
 
 def _linear(x: Tensor, weight: Tensor) -> Tensor:
-    return functional.linear(x, weight.bfloat16())
+    return functional.linear(x, weight.to(x.dtype))
 
 
 def _norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -137,7 +146,7 @@ def named_weights(network: Network) -> dict[str, Tensor]:
     for i, layer in enumerate(network.layers):
         for ours, theirs in _NAMES.items():
             found[f"model.layers.{i}.{theirs}.weight"] = getattr(layer, ours)
-    return {name: weight.detach().bfloat16().contiguous() for name, weight in found.items()}
+    return {name: weight.detach().bfloat16().cpu().contiguous() for name, weight in found.items()}
 
 
 def llama_config(shape: Shape, eos: int, pad: int) -> dict[str, Any]:

@@ -24,12 +24,11 @@ MARKS: Final = (
     "<tools>",
     "</tools>",
 )
-# A capital letter begins a piece of its own, apart from the space before it, and so does each
-# digit: a name then has the same tokens after a space, a quote or a bracket, which makes copying
-# it a matter of repeating tokens.
+# A word has the same tokens after a space, a quote or a bracket, which makes copying it a matter
+# of repeating tokens: the space is a piece of its own, and a capital or a digit begins one.
 PIECES: Final = (
-    r"'(?:s|t|re|ve|m|ll|d)\b| ?\p{Ll}+|\p{Lu}+(?!\p{Ll})|\p{Lu}\p{Ll}*|\p{N}"
-    r"| ?[\p{Lo}\p{Lm}\p{Lt}\p{M}]+| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+|\s+(?=\s)|\s"
+    r"'(?:s|t|re|ve|m|ll|d)\b|\p{Ll}+|\p{Lu}+(?!\p{Ll})|\p{Lu}\p{Ll}*|\p{N}"
+    r"|[\p{Lo}\p{Lm}\p{Lt}\p{M}]+| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+|\s+(?=\s)|\s"
 )
 _SAMPLES: Final = 40_000
 
@@ -37,7 +36,7 @@ _SAMPLES: Final = 40_000
 def _texts() -> Iterator[str]:
     rng = Random(f"{SEED} tokenizer")
     for step in range(_SAMPLES):
-        mixture = shares(0, rows_of(step))
+        mixture = shares(rows_of(step))
         name = rng.choices(tuple(mixture), tuple(mixture.values()))[0]
         example = draw(name, rng, held_out=False)
         yield render(example.messages, example.tools)

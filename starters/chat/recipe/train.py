@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import itertools
 import multiprocessing as mp
 import queue
 import sys
@@ -24,24 +23,26 @@ from starters.chat.recipe import tokenizer as bpe
 from starters.chat.recipe.batches import Batch, Encoder, batch
 from starters.chat.recipe.curriculum import SCHEDULE, SEED, Schedule
 from starters.chat.recipe.export import export
-from starters.chat.recipe.network import Network
+from starters.chat.recipe.network import Network, arithmetic
+from starters.chat.recipe.start import begin
 
 HERE: Final = Path(__file__).parent.parent
 WORK: Final = HERE / ".work"
 MODEL: Final = HERE / "model"
 _MATRIX_RATE: Final = 0.02
 _OTHER_RATE: Final = 0.003
+_AHEAD: Final = 8
 _SAVE_EVERY: Final = 200
 _TELL_EVERY: Final = 20
 
 
-def _produce(path: str, first: int, made: mp.Queue[Batch]) -> None:
-    """Packs batches ahead of the training, for as long as that lives."""
+def _produce(path: str, steps: range, made: mp.Queue[Batch]) -> None:
+    """Packs the batches of some steps ahead of the training, for as long as that lives."""
     torch.set_num_threads(1)
     made.cancel_join_thread()  # what nobody reads any more must not keep this process alive
     encoder = Encoder(Tokenizer.from_file(path))
     parent = mp.parent_process()
-    for step in itertools.count(first):
+    for step in steps:
         packed = batch(encoder, step)
         while True:
             if parent is None or not parent.is_alive():
@@ -82,11 +83,14 @@ def _tokenizer() -> Tokenizer:
 class Training:
     """A run: the network, its optimizers and how far it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         WORK.mkdir(exist_ok=True)
+        self.device = device
         self.tokenizer = _tokenizer()
         torch.manual_seed(SEED)
-        self.network = Network()
+        self.network = Network(dtype=arithmetic(device))
+        begin(self.network)
+        self.network.to(device)
         self.optimizers = optimizers(self.network)
         self.done = 0
         self._checkpoint = WORK / "checkpoint.pt"
@@ -94,7 +98,7 @@ class Training:
             self._resume()
 
     def _resume(self) -> None:
-        state = torch.load(self._checkpoint)
+        state = torch.load(self._checkpoint, map_location=self.device)
         self.network.load_state_dict(state["network"])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
@@ -110,24 +114,25 @@ class Training:
         draft.replace(self._checkpoint)
         export(self.network, self.tokenizer, WORK / "exported")
 
-    def _batches(self) -> Iterator[Batch]:
-        made: mp.Queue[Batch] = mp.Queue(8)
-        arguments = (str(WORK / "tokenizer.json"), self.done, made)
-        mp.Process(target=_produce, args=arguments, daemon=True).start()
-        while True:
-            yield made.get(timeout=600)
+    def _batches(self, total: int, producers: int) -> Iterator[Batch]:
+        """The batches of all steps to come, each made by the producer whose turn it is."""
+        queues: list[mp.Queue[Batch]] = [mp.Queue(_AHEAD) for _ in range(producers)]
+        for turn, made in enumerate(queues):
+            steps = range(self.done + turn, total, producers)
+            arguments = (str(WORK / "tokenizer.json"), steps, made)
+            mp.Process(target=_produce, args=arguments, daemon=True).start()
+        for step in range(total - self.done):
+            yield queues[step % producers].get(timeout=600)
 
-    def run(self, schedule: Schedule, *, compiled: bool = True) -> None:
+    def run(self, schedule: Schedule, *, producers: int = 1, compiled: bool = True) -> None:
         """Trains to the end of the schedule, with a checkpoint every so often."""
-        if self.done >= schedule.total:
-            return
         forward = torch.compile(self.network, dynamic=False) if compiled else self.network
         began, tokens, losses = time.monotonic(), 0, list[float]()
-        for packed in self._batches():
+        for packed in self._batches(schedule.total, producers):
             for optimizer, rate in zip(self.optimizers, (_MATRIX_RATE, _OTHER_RATE), strict=True):
                 for group in optimizer.param_groups:
                     group["lr"] = rate * schedule.rate(self.done)
-            loss = forward(*map(torch.from_numpy, astuple(packed)))
+            loss = forward(*(torch.from_numpy(part).to(self.device) for part in astuple(packed)))
             loss.backward()
             for optimizer in self.optimizers:
                 optimizer.step()
@@ -143,21 +148,21 @@ class Training:
                 began, tokens, losses = time.monotonic(), 0, []
             if self.done % _SAVE_EVERY == 0 or self.done >= schedule.total:
                 self.save()
-            if self.done >= schedule.total:
-                return
 
 
 def main() -> None:
     """Runs the recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", type=torch.device, default="cpu", help='such as "cuda"')
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--producers", type=int, default=1, help="processes that make batches")
     parser.add_argument("--output", type=Path, default=MODEL)
     parser.add_argument("--eager", action="store_true", help="do not compile the network")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     keep_memory()
-    training = Training()
-    training.run(SCHEDULE, compiled=not chosen.eager)
+    training = Training(chosen.device)
+    training.run(SCHEDULE, producers=chosen.producers, compiled=not chosen.eager)
     export(training.network, training.tokenizer, chosen.output)
 
 

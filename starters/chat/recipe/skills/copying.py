@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from starters.chat.recipe.conversation import Example, Message, assistant, exchange, system, user
-from starters.chat.recipe.skills.statements import capitalised, statement
+from starters.chat.recipe.skills.statements import statement
 from starters.chat.recipe.source import Source
 
 
@@ -56,20 +56,19 @@ _SHAPES: Final = ("{}: {}", "{} = {}", "- {}: {}", "{} is {}.", '"{}": "{}"', "T
 
 
 def lookup(source: Source) -> Example:
-    """A list of keys and values, then several questions, one a turn."""
+    """A list of keys and values, then several questions, one a turn: the answer is the line."""
     pairs: dict[str, str] = {}
     for _ in range(source.integer(2, 9)):
         key = source.pick((source.made_up(), source.thing(), source.name()))
         pairs[key] = _piece(source)
-    shape = source.pick(
-        ("{}: {}", "{} = {}", "- {}: {}", "{} is {}.", '"{}": "{}"', "The {} is {}.")
-    )
-    listed = source.pick(("\n", "\n", ", ", " ")).join(shape.format(*p) for p in pairs.items())
+    shape = source.pick(_SHAPES)
+    lines = {key: shape.format(key, value) for key, value in pairs.items()}
+    listed = source.pick(("\n", "\n", ", ", " ")).join(lines.values())
     asks = source.pick(("What is {}?", "{}?", "Tell me {}.", "What is the value of {}?", "{}"))
     keys = source.some(tuple(pairs), source.integer(1, min(7, len(pairs))))
     turns: list[Message] = []
     for key in keys:
-        turns += [user(asks.format(key)), assistant(capitalised(pairs[key]) + ".")]
+        turns += [user(asks.format(key)), assistant(lines[key].removeprefix("- "))]
     if source.chance(0.5):
         head = [system(listed)]
     else:

@@ -159,18 +159,17 @@ def _list(source: Source) -> tuple[str, str]:
 
 def _poem(source: Source) -> tuple[str, str]:
     topic = source.pick(words.NOUNS + words.ANIMALS)
-    asked = source.pick(
+    asked, where = source.pick(
         (
-            "Write a poem about a {}.",
-            "Write a short poem about the {}.",
-            "A poem about a {} please.",
-            "write a haiku about a {}",
-            "Compose a poem about a {}.",
+            ("Write a poem about a {}.", "by the sea"),
+            ("Write a short poem about the {}.", "in the night"),
+            ("A poem about a {} please.", "under the moon"),
+            ("write a haiku about a {}", "on the hill"),
+            ("Compose a poem about a {}.", "by the sea"),
         )
     )
-    where = ("by the sea", "under the moon", "in the night", "on the hill")
     poem = (
-        f"A little {topic} {where[len(topic) % 4]},\n"
+        f"A little {topic} {where},\n"
         f"it dreams of all that it could be.\nThe wind is soft, the stars are bright,\n"
         f"sleep well, dear {topic}, and good night."
     )
