@@ -70,10 +70,10 @@ class InferenceSettings(ServiceSettings):
     """Largest rank of a LoRA adapter. Bounds its memory, together with `max_adapters`."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:<n>`."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "fp8"] = "auto"
-    """Type of the weights. `auto`: what the model was saved as, where the device can. `fp8`: the
-    torch engine's own code keeps the layers' matrices in eight bits, the rest in bfloat16; half the
-    memory, for GPUs. A deployment's `quantization` goes before it."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8", "fp8"] = "auto"
+    """Type of the weights. `auto`: bfloat16 where the device is made for it, else float32. `int8`
+    (for processors), `fp8` (for GPUs): the torch engine's own code keeps the layers' matrices in
+    eight bits, the rest as before. A deployment's `quantization` goes before it."""
     decoder: Literal["auto", "transformers"] = "auto"
     """Code that the torch engine runs models on. `auto`: its own for the architectures that it
     knows, transformers' for others. `transformers`: that for all."""

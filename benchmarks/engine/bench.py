@@ -80,13 +80,12 @@ class Bench:
                 self.note(name, f"decode {callers}", decode_rate(times))
                 self.note(name, f"prefill {callers}", prefill_rate(jobs, times))
         for name in self._children:
-            if name in (*_OWN, "continuous"):
-                say(f"round {seed}, long prompts beside 8 callers, {name}")
-                jobs = busy(seed)
-                times = await self.times(name, jobs)
-                self.note(name, "first p50", first_token_ms(jobs, times, 0.5))
-                self.note(name, "first p99", first_token_ms(jobs, times, 0.99))
-                self.note(name, "gap p99", gap_ms(jobs, times, 0.99))
+            say(f"round {seed}, long prompts beside 8 callers, {name}")
+            jobs = busy(seed)
+            times = await self.times(name, jobs)
+            self.note(name, "first p50", first_token_ms(jobs, times, 0.5))
+            self.note(name, "first p99", first_token_ms(jobs, times, 0.99))
+            self.note(name, "gap p99", gap_ms(jobs, times, 0.99))
         for name in set(_OWN) & self._children.keys():
             await self._own(name, seed, say)
 
@@ -129,17 +128,28 @@ async def run(options: Options, say: Callable[[str], None]) -> str:
             await bench.round(seed, say)
         read = await next(iter(children.values())).ask({"bandwidth": True}, _PATIENT_S)
         size = (model / "model.safetensors").stat().st_size
-        return _render(bench.samples, children, missing, read["bytes_per_s"], size, options)
+        return render(bench.samples, list(children), missing, read["bytes_per_s"], size, options)
 
 
-def _render(
+def render(
     samples: Samples,
-    children: Mapping[str, Child],
+    contestants: Sequence[str],
     missing: Sequence[str],
     bandwidth: float,
     size: int,
     options: Options,
 ) -> str:
+    """The report.
+
+    Args:
+        samples: what was measured.
+        contestants: who took part.
+        missing: who is not installed.
+        bandwidth: bytes a second that memory is read at.
+        size: bytes of the weights.
+        options: how much was measured.
+    """
+
     def figure(name: str, what: str) -> float | None:
         found = samples.get((name, what))
         return median(found) if found else None
@@ -150,7 +160,7 @@ def _render(
 
     lines = ["### Tokens a second: decode at 1 / 8 / 32 callers; prompts at 32", ""]
     lines += ["| Engine | 1 | 8 | 32 | prompts |", "|---|---|---|---|---|"]
-    for name in children:
+    for name in contestants:
         cells = [cell(name, f"decode {callers}") for callers in CALLERS]
         lines.append(f"| {TITLES[name]} | {' | '.join(cells)} | {cell(name, 'prefill 32')} |")
     limits = [f"{bandwidth / size * callers:,.0f}" for callers in CALLERS]
@@ -160,7 +170,7 @@ def _render(
     lines += [
         f"| {TITLES[name]} | {cell(name, 'first p50')} | {cell(name, 'first p99')} "
         f"| {cell(name, 'gap p99')} |"
-        for name in children
+        for name in contestants
         if figure(name, "gap p99") is not None
     ]
     lines += ["", "### Marks", "", "| | measured | mark | |", "|---|---|---|---|"]

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 from transformers.generation import StoppingCriteriaList
 
+from benchmarks.engine.arrivals import Arrivals
 from benchmarks.engine.jobs import Job, Times
 
 
@@ -18,35 +19,48 @@ def _load(folder: Path) -> Any:
 
 
 class StaticBatch:
-    """`generate`: all start together, all end together."""
+    """`generate`: who has come when a batch starts is in it, and the others wait for its end."""
 
     def __init__(self, folder: Path) -> None:
         self._model = _load(folder)
 
     async def run(self, jobs: Sequence[Job]) -> Times:
-        """Runs jobs of one length."""
+        """Runs jobs, batch after batch."""
         return await asyncio.to_thread(self._run, jobs)
 
-    @torch.inference_mode()
     def _run(self, jobs: Sequence[Job]) -> Times:
-        prompts = torch.tensor([job.prompt for job in jobs])
+        arrivals = Arrivals(jobs)
+        times: Times = [[] for _ in jobs]
+        while arrivals:
+            batch = arrivals.take(len(jobs), wait=True)
+            steps = self._generate([jobs[index] for index in batch], arrivals)
+            for index in batch:
+                times[index] = steps[: jobs[index].tokens]
+        return times
+
+    @torch.inference_mode()
+    def _generate(self, jobs: Sequence[Job], arrivals: Arrivals) -> list[float]:
+        """When each token came, of all of them at once."""
+        width = max(len(job.prompt) for job in jobs)
+        pads = [width - len(job.prompt) for job in jobs]
+        prompts = torch.tensor([[0] * p + job.prompt for p, job in zip(pads, jobs, strict=True)])
         steps: list[float] = []
-        start = time.perf_counter()
 
         def note(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-            steps.append(time.perf_counter() - start)
+            steps.append(arrivals.now())
             return torch.zeros(len(ids), dtype=torch.bool)
 
-        new = jobs[0].tokens
+        new = max(job.tokens for job in jobs)
         self._model.generate(
             prompts,
-            attention_mask=torch.ones_like(prompts),
+            attention_mask=(torch.arange(width) >= torch.tensor(pads)[:, None]).long(),
             max_new_tokens=new,
             min_new_tokens=new,
             do_sample=False,
+            pad_token_id=0,
             stopping_criteria=StoppingCriteriaList([note]),
         )
-        return [steps for _ in jobs]
+        return steps
 
 
 class ContinuousBatching:

@@ -1,9 +1,8 @@
-"""llama.cpp by its C API: a loop that decodes all callers in one batch, as its batched-bench."""
+"""llama.cpp by its C API: a loop that decodes all callers in one batch, as its server does."""
 
 import asyncio
 import ctypes
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +12,11 @@ import numpy as np
 from safetensors import safe_open
 
 from benchmarks.engine.jobs import VOCABULARY, Job, Times
+from benchmarks.engine.slots import Entry, serve
 
 _CALLERS = 32
-_CONTEXT = _CALLERS * 128
+_CONTEXT = _CALLERS * 1024  # a prompt of 1,000 tokens, and a few more
+_BATCH = 2048
 _NAMES = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -42,35 +43,26 @@ class LlamaCpp:
         )
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = _CONTEXT
-        parameters.n_batch = parameters.n_ubatch = 2048
+        parameters.n_batch = parameters.n_ubatch = _BATCH
         parameters.n_seq_max = _CALLERS
         parameters.n_threads = parameters.n_threads_batch = len(os.sched_getaffinity(0))
         self._context = llama_cpp.llama_init_from_model(self._model, parameters)
-        self._batch = llama_cpp.llama_batch_init(2048, 0, 1)
+        self._batch = llama_cpp.llama_batch_init(_BATCH, 0, 1)
 
     async def run(self, jobs: Sequence[Job]) -> Times:
-        """Runs jobs that start together."""
+        """Runs jobs as they come."""
         return await asyncio.to_thread(self._run, jobs)
 
     def _run(self, jobs: Sequence[Job]) -> Times:
-        start = time.perf_counter()
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
-        times: Times = [[] for _ in jobs]
-        entries = [
-            (token, place, index, place == len(job.prompt) - 1)
-            for index, job in enumerate(jobs)
-            for place, token in enumerate(job.prompt)
-        ]
-        for step in range(max(job.tokens for job in jobs)):
-            chosen = self._decode(entries)
-            now = time.perf_counter() - start
-            running = [i for i, job in enumerate(jobs) if step < job.tokens]
-            for index in running:
-                times[index].append(now)
-            entries = [(chosen[i], len(jobs[i].prompt) + step, i, True) for i in running]
-        return times
+        memory = llama_cpp.llama_get_memory(self._context)
+        llama_cpp.llama_memory_clear(memory, True)
 
-    def _decode(self, entries: Sequence[tuple[int, int, int, bool]]) -> dict[int, int]:
+        def drop(sequence: int) -> None:
+            llama_cpp.llama_memory_seq_rm(memory, sequence, -1, -1)
+
+        return serve(jobs, self._decode, drop, slots=_CALLERS, batch=_BATCH)
+
+    def _decode(self, entries: Sequence[Entry]) -> dict[int, int]:
         """Decodes (token, position, sequence, whether logits are wanted); returns best tokens."""
         batch = self._batch
         batch.n_tokens = len(entries)

@@ -1,7 +1,6 @@
 """OpenVINO GenAI's own pipeline over the model that our engine converted."""
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import openvino
 import openvino_genai
 
+from benchmarks.engine.arrivals import Arrivals
 from benchmarks.engine.jobs import Job, Times
 
 genai: Any = openvino_genai
@@ -41,26 +41,30 @@ class RawOpenVino:
         self._pipeline = genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", options)
 
     async def run(self, jobs: Sequence[Job]) -> Times:
-        """Runs jobs that start together."""
+        """Runs jobs as they come."""
         return self._run(jobs)
 
     def _run(self, jobs: Sequence[Job]) -> Times:
-        start = time.perf_counter()
-        handles: list[Any] = []
-        for index, job in enumerate(jobs):
-            config = genai.GenerationConfig()
-            config.apply_chat_template = False
-            config.max_new_tokens = job.tokens
-            config.set_eos_token_id(0)
-            config.ignore_eos = True
-            prompt = openvino.Tensor(np.array([job.prompt], dtype=np.int64))
-            handles.append(self._pipeline.add_request(index, prompt, config))
+        arrivals = Arrivals(jobs)
+        handles: dict[int, Any] = {}
         times: Times = [[] for _ in jobs]
-        while self._pipeline.has_non_finished_requests():
+        while arrivals or self._pipeline.has_non_finished_requests():
+            idle = not self._pipeline.has_non_finished_requests()
+            for index in arrivals.take(len(jobs), wait=idle):
+                handles[index] = self._add(index, jobs[index])
             self._pipeline.step()
-            now = time.perf_counter() - start
-            for handle, each in zip(handles, times, strict=True):
+            now = arrivals.now()
+            for index, handle in handles.items():
                 while handle.can_read():
                     [output] = handle.read().values()
-                    each.extend([now] * len(output.generated_ids))
+                    times[index].extend([now] * len(output.generated_ids))
         return times
+
+    def _add(self, index: int, job: Job) -> Any:
+        config = genai.GenerationConfig()
+        config.apply_chat_template = False
+        config.max_new_tokens = job.tokens
+        config.set_eos_token_id(0)
+        config.ignore_eos = True
+        prompt = openvino.Tensor(np.array([job.prompt], dtype=np.int64))
+        return self._pipeline.add_request(index, prompt, config)

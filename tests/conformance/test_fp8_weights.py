@@ -12,7 +12,10 @@ from services.inference.engine import LoadedModel, ModelSpec
 from services.inference.engines import decoder_build, torch_loader
 from services.inference.engines.decoder_facts import decoder_facts
 from services.inference.engines.decoder_fp8 import Fp8Matrix
+from services.inference.engines.decoder_int8 import Int8Matrix
+from services.inference.engines.decoder_linear import EIGHT_BITS, Form
 from services.inference.engines.memory_plan import memory_needs
+from services.inference.engines.number_types import choose_number_type
 from services.inference.engines.torch_loader import TorchLoader
 from services.inference.engines.torch_settings import TorchSettings
 from tests.conformance.recorder import sequence, submit
@@ -26,17 +29,18 @@ async def load(folder: Path, settings: TorchSettings = SETTINGS, dtype: str = ""
     return await TorchLoader(settings).load(spec, lambda share: None)
 
 
+@pytest.mark.parametrize("eight", EIGHT_BITS)
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
-async def test_it_answers(family: str, tmp_path: Path) -> None:
-    """As the model in bfloat16 with the rounded weights does, as long as no two tokens are near."""
+async def test_it_answers(family: str, eight: Form, tmp_path: Path) -> None:
+    """As the model with the rounded weights does, as long as no two tokens are near."""
     folder = save_model(tmp_path / family, family)
-    loaded = await load(folder)
+    loaded = await load(folder, replace(SETTINGS, dtype=eight.value))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
     facts = decoder_facts(model.config)
     assert facts is not None
-    decoder_build.round_matrices(model, facts)
+    decoder_build.round_matrices(model, facts, eight)
     try:
-        assert loaded.engine.info.dtype == "fp8"
+        assert loaded.engine.info.dtype == eight.value
         prompts = [list(range(3, 9)), list(range(40, 97))]
         recorders = [
             submit(loaded.engine, sequence(p, 12, temperature=0, ignore_eos=True, logprobs=1))
@@ -58,24 +62,35 @@ async def test_it_answers(family: str, tmp_path: Path) -> None:
 
 
 async def test_a_deployment_goes_before_the_setting(tiny_llama: Path) -> None:
-    for setting, deployed, served in (("fp8", "float32", "float32"), ("float32", "fp8", "fp8")):
+    for setting, deployed, served in (
+        ("fp8", "float32", "float32"),
+        ("float32", "fp8", "fp8"),
+        ("fp8", "int8", "int8"),
+    ):
         loaded = await load(tiny_llama, replace(SETTINGS, dtype=setting), deployed)
         assert loaded.engine.info.dtype == served
         await loaded.engine.close()
 
 
+@pytest.mark.parametrize("eight", EIGHT_BITS)
 async def test_what_cannot_have_them_is_refused(
-    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_llama: Path, tmp_path: Path, eight: Form, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings = replace(SETTINGS, dtype=eight.value)
     with pytest.raises(FailedPrecondition, match='decoder = "transformers" switches that off'):
-        await load(tiny_llama, replace(SETTINGS, decoder="transformers"))
+        await load(tiny_llama, replace(settings, decoder="transformers"))
     with pytest.raises(FailedPrecondition, match="llama does not run on that"):
-        await load(save_model(tmp_path / "odd", "llama", hidden_act="relu6"))
-    with pytest.raises(FailedPrecondition, match=r"“int8”: use auto, .*float16 or fp8"):
-        await load(tiny_llama, dtype="int8")
-    monkeypatch.setattr(decoder_build, "FP8_TOLERANCE", 1e-3)
-    with pytest.raises(FailedPrecondition, match="Deploy it in bfloat16"):
-        await load(tiny_llama)
+        await load(save_model(tmp_path / "odd", "llama", hidden_act="relu6"), settings)
+    monkeypatch.setitem(decoder_build.LOSS_ALLOWED, eight, 1e-3)
+    with pytest.raises(FailedPrecondition, match=f"In {eight.value} .* Deploy it in (bfl|fl)oat"):
+        await load(tiny_llama, settings)
+
+
+async def test_number_types_that_there_are_not(tiny_llama: Path) -> None:
+    with pytest.raises(FailedPrecondition, match=r"“int4”: use auto, .*float16, fp8 or int8"):
+        await load(tiny_llama, dtype="int4")
+    with pytest.raises(FailedPrecondition, match="for processors: on a GPU use fp8"):
+        choose_number_type("int8", torch.device("cuda", 0))
 
 
 async def test_memory_has_to_hold_the_weights_in_sixteen_bits_first(
@@ -86,8 +101,11 @@ async def test_memory_has_to_hold_the_weights_in_sixteen_bits_first(
         await load(tiny_llama)
 
 
+@pytest.mark.parametrize("eight", EIGHT_BITS)
 @pytest.mark.parametrize("family", ["llama", "phi3", "gpt2", "gpt_neox"])
-def test_memory_is_planned_for_the_smaller_weights(family: str, tmp_path: Path) -> None:
+def test_memory_is_planned_for_the_smaller_weights(
+    family: str, eight: Form, tmp_path: Path
+) -> None:
     folder = save_model(tmp_path / family, family)
     config = AutoConfig.from_pretrained(folder)
     facts = decoder_facts(config)
@@ -102,11 +120,11 @@ def test_memory_is_planned_for_the_smaller_weights(family: str, tmp_path: Path) 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     whole = sum(parameter.nbytes for parameter in model.parameters())
     assert planned() == whole
-    decoder = decoder_build.build_decoder(model, facts, fp8=True)
+    decoder = decoder_build.build_decoder(model, facts, eight=eight)
     small = 0
     for projection in decoder.projections:
         weight = projection._weight
-        assert isinstance(weight, Fp8Matrix)
+        assert isinstance(weight, Fp8Matrix | Int8Matrix)
         small += weight.nbytes
         whole -= 2 * projection.inputs * projection.outputs
-    assert whole + small <= planned(fp8=facts.layout.matrices) <= 1.05 * (whole + small)
+    assert whole + small <= planned(eight=facts.layout.matrices) <= 1.05 * (whole + small)

@@ -15,16 +15,22 @@ from transformers.pytorch_utils import Conv1D
 from services.inference.engines.decoder import Decoder, HeadNorm, Layer, Norm, Weights
 from services.inference.engines.decoder_attention import Rotary
 from services.inference.engines.decoder_facts import DecoderFacts
-from services.inference.engines.decoder_fp8 import round_to_fp8
-from services.inference.engines.decoder_linear import Form, Projection, Source, fastest_form
+from services.inference.engines.decoder_linear import (
+    EIGHT_BITS,
+    Form,
+    Projection,
+    Source,
+    fastest_form,
+)
 
 _log = logging.getLogger(__name__)
 
-PROMPT_LENGTH = 24
+PROMPT_LENGTHS = (24, 12)
+"""Few rows and more: weights in eight bits are multiplied in different ways."""
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 8e-2}
 """Largest difference of logits, as a share of their norm."""
-FP8_TOLERANCE = 0.25
-"""The same for what eight bits lose: one and a half times the most that was measured."""
+LOSS_ALLOWED = {Form.FP8: 0.25, Form.INT8: 0.1}
+"""The same for what eight bits lose: one and a half times to twice the most that was measured."""
 TIED_HEAD_BYTES = 256 * 2**20
 """A head that shares the embedding's weights gets a blocked copy of its own up to this size: it is
 read whole at every step, and memory beyond it is dearer than that time."""
@@ -34,7 +40,7 @@ def replace_by_decoder(
     model: PreTrainedModel,
     facts: DecoderFacts,
     *,
-    fp8: bool = False,
+    eight: Form | None = None,
     device: torch.device | None = None,
 ) -> Decoder | None:
     """Takes a model's weights out of it and makes a compact decoder of them.
@@ -45,21 +51,21 @@ def replace_by_decoder(
     Args:
         model: where to take them from.
         facts: what it is.
-        fp8: keep the matrices of the layers in eight bits.
+        eight: how to keep the matrices of the layers in eight bits. None: they keep their type.
         device: where the decoder shall be; weights go there layer by layer. None: where they are.
     """
     try:
-        expected = _logits(model, model.config)
-        whole = expected
-        if fp8:  # first beside a model with the same weights: what they lose would hide errors
-            round_matrices(model, facts)
+        whole = expected = _logits(model, model.config)
+        if eight:  # first beside a model with the same weights: what they lose would hide errors
+            round_matrices(model, facts, eight)
             expected = _logits(model, model.config)
-        decoder = build_decoder(model, facts, fp8=fp8, device=device)
-        difference = _difference(_logits(decoder, model.config), expected)
+        decoder = build_decoder(model, facts, eight=eight, device=device)
+        difference = _difference(decoder, expected)
     except Exception:
         _log.exception("the compact decoder can't run this %s model", model.config.model_type)
         return None
-    if not difference < TOLERANCE[decoder.dtype]:  # NaN neither
+    # In eight bits products are rounded as in bfloat16, whatever else is computed in.
+    if not difference < TOLERANCE[torch.bfloat16 if eight else decoder.dtype]:  # NaN neither
         _log.warning(
             "the compact decoder's logits differ from transformers' by %.2g of their norm for "
             "this %s model: it can't run there",
@@ -67,32 +73,34 @@ def replace_by_decoder(
             model.config.model_type,
         )
         return None
-    return decoder if not fp8 or _keeps_enough(decoder, whole) else None
+    return decoder if eight is None or _keeps_enough(decoder, whole, eight) else None
 
 
-def _keeps_enough(decoder: Decoder, expected: Tensor) -> bool:
+def _keeps_enough(decoder: Decoder, expected: Tensor, eight: Form) -> bool:
     """Has a decoder multiply in eight bits where it can; false where its logits get too far off."""
     for projection in decoder.projections:
         projection.narrow()
-    loss = _difference(_logits(decoder, decoder.config), expected)
-    text = "in fp8 the logits of this %s model differ by %.2g of their norm, %.2g are allowed"
-    enough = loss < FP8_TOLERANCE
+    loss, allowed = _difference(decoder, expected), LOSS_ALLOWED[eight]
+    text = "in %s the logits of this %s model differ by %.2g of their norm, %.2g are allowed"
+    enough = loss < allowed
     _log.log(
         logging.INFO if enough else logging.WARNING,
         text,
+        eight.value,
         decoder.config.model_type,
         loss,
-        FP8_TOLERANCE,
+        allowed,
     )
     return enough
 
 
 @torch.no_grad()
-def round_matrices(model: PreTrainedModel, facts: DecoderFacts) -> None:
+def round_matrices(model: PreTrainedModel, facts: DecoderFacts, eight: Form) -> None:
     """Gives the matrices of a model's layers the numbers that they are in eight bits."""
+    rounded = EIGHT_BITS[eight]
     for index in range(facts.layers):
         for name in facts.layout.matrices:
-            round_to_fp8(_weight(model.get_submodule(f"{facts.layout.layers}.{index}.{name}")))
+            rounded(_weight(model.get_submodule(f"{facts.layout.layers}.{index}.{name}")))
 
 
 @torch.no_grad()
@@ -100,12 +108,13 @@ def build_decoder(
     model: PreTrainedModel,
     facts: DecoderFacts,
     *,
-    fp8: bool = False,
+    eight: Form | None = None,
     device: torch.device | None = None,
 ) -> Decoder:
     """Moves a model's weights into a compact decoder; the model is used up.
 
-    Embedding and head keep their number type also with `fp8`: what they lose is lost to each token.
+    Embedding and head keep their number type also with `eight`: what they lose is lost to every
+    token.
     """
     layout = facts.layout
     device = device or model.device
@@ -119,7 +128,7 @@ def build_decoder(
     layers: list[Layer] = []
     for index in range(facts.layers):
         module(f"{layout.layers}.{index}")
-        layers.append(_layer(model, facts, index, rotary=bool(rotary), fp8=fp8))
+        layers.append(_layer(model, facts, index, rotary=bool(rotary), eight=eight))
     head = module(layout.head)
     weight = _weight(head)
     tied = weight.data_ptr() == embedding.data_ptr()
@@ -144,7 +153,7 @@ def _to(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _layer(
-    model: PreTrainedModel, facts: DecoderFacts, index: int, *, rotary: bool, fp8: bool
+    model: PreTrainedModel, facts: DecoderFacts, index: int, *, rotary: bool, eight: Form | None
 ) -> Layer:
     layout = facts.layout
     root = f"{layout.layers}.{index}"
@@ -160,7 +169,7 @@ def _layer(
                 Source(f"{root}.{name}", _outputs(module.get_submodule(name)), rows)
                 for name in names
             ],
-            fp8=fp8,
+            eight=eight,
         )
 
     gate_rows = up_rows = None
@@ -188,7 +197,7 @@ def _layer(
     return layer
 
 
-def _projection(model: PreTrainedModel, sources: list[Source], *, fp8: bool) -> Projection:
+def _projection(model: PreTrainedModel, sources: list[Source], *, eight: Form | None) -> Projection:
     modules = [model.get_submodule(source.path) for source in sources]
     parts = [source.take(_weight(m)) for source, m in zip(sources, modules, strict=True)]
     weight = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -202,7 +211,7 @@ def _projection(model: PreTrainedModel, sources: list[Source], *, fp8: bool) -> 
             ]
         )
     widths = tuple((source, len(part)) for source, part in zip(sources, parts, strict=True))
-    form = Form.FP8 if fp8 else fastest_form(weight)
+    form = eight or fastest_form(weight)
     return Projection(weight.contiguous(), bias, widths, form=form)
 
 
@@ -264,17 +273,25 @@ def _empty(module: nn.Module) -> None:
 
 
 @torch.inference_mode()
-def _logits(model: PreTrainedModel | Decoder, config: PretrainedConfig) -> Tensor:
-    """Logits of a random prompt, `[positions, vocabulary]`."""
-    native = int(getattr(config, "max_position_embeddings", None) or PROMPT_LENGTH)
+def _logits(
+    model: PreTrainedModel | Decoder, config: PretrainedConfig, length: int = PROMPT_LENGTHS[0]
+) -> Tensor:
+    """Logits of a random prompt, `[positions, vocabulary]`; a shorter one begins alike."""
+    native = int(getattr(config, "max_position_embeddings", None) or PROMPT_LENGTHS[0])
     prompt = torch.randint(
         int(config.vocab_size),
-        (1, min(PROMPT_LENGTH, native)),
+        (1, min(PROMPT_LENGTHS[0], native)),
         generator=torch.Generator().manual_seed(3),
-    )
+    )[:, :length]
     return cast("Any", model)(prompt.to(model.device), use_cache=False).logits[0].float().cpu()
 
 
-def _difference(own: Tensor, expected: Tensor) -> float:
-    distance = (own - expected).square().sum().sqrt()
-    return float(distance / expected.square().sum().sqrt().clamp(min=1e-6))
+def _difference(decoder: Decoder, expected: Tensor) -> float:
+    """Largest distance of a decoder's logits from those expected, as a share of their norm."""
+    differences: list[Tensor] = []
+    for length in PROMPT_LENGTHS:
+        own = _logits(decoder, decoder.config, length)
+        wanted = expected[: len(own)]
+        distance = (own - wanted).square().sum().sqrt()
+        differences.append(distance / wanted.square().sum().sqrt().clamp(min=1e-6))
+    return float(torch.stack(differences).max())

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from services.inference.engines.decoder_fp8 import Fp8Matrix
+from services.inference.engines.decoder_fp8 import Fp8Matrix, round_to_fp8
+from services.inference.engines.decoder_int8 import Int8Matrix, round_to_int8
 from services.inference.engines.decoder_lora import Adapters
 
 PACKED_FOR_ROWS = 8
@@ -36,7 +37,13 @@ class Form(Enum):
     BLOCKED = "blocked"
     """As the matrix kernels of a CPU want them; for weights that `packs` is true of."""
     FP8 = "fp8"
-    """In eight bits."""
+    """In eight bits, for GPUs."""
+    INT8 = "int8"
+    """In eight bits, for processors."""
+
+
+EIGHT_BITS = {Form.FP8: round_to_fp8, Form.INT8: round_to_int8}
+"""What gives each number of a matrix the value that it has in eight bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +85,13 @@ class Projection:
         self.form = form
         self.adapters: Adapters | None = None
         self._bias = bias
-        self._weight: Tensor | Fp8Matrix = weight
+        self._weight: Tensor | Fp8Matrix | Int8Matrix = weight
         if form is Form.BLOCKED:
             self._weight = cast("Tensor", _MKLDNN._reorder_linear_weight(weight, PACKED_FOR_ROWS))
         elif form is Form.FP8:
             self._weight = Fp8Matrix(weight)
+        elif form is Form.INT8:
+            self._weight = Int8Matrix(weight)
 
     def __call__(self, states: Tensor) -> Tensor:
         """Projects `[…, inputs]` to `[…, outputs]`."""
@@ -118,9 +127,9 @@ class Projection:
     def _base(self, states: Tensor) -> Tensor:
         if self.form is Form.BLOCKED:
             return _MKLDNN._linear_pointwise(states, self._weight, self._bias, "none", [], "")
-        if isinstance(self._weight, Fp8Matrix):
-            return self._weight.linear(states, self._bias)
-        return F.linear(states, self._weight, self._bias)
+        if isinstance(self._weight, Tensor):
+            return F.linear(states, self._weight, self._bias)
+        return self._weight.linear(states, self._bias)
 
 
 def packs(weight: Tensor) -> bool:

@@ -107,7 +107,7 @@ def memory_needs(
     slots: int,
     step_tokens: int,
     recorded: bool = False,
-    fp8: Collection[str] = (),
+    eight: Collection[str] = (),
     loads_on_device: bool = True,
 ) -> MemoryNeeds:
     """What a model takes, by its configuration and the headers of its weights.
@@ -120,7 +120,7 @@ def memory_needs(
         slots: sequences that run at once.
         step_tokens: most tokens of a step.
         recorded: whether decode steps are recorded, with memory of their own.
-        fp8: modules of a layer whose matrices are kept in eight bits.
+        eight: modules of a layer whose matrices are kept in eight bits.
         loads_on_device: whether weights come to the device before they have eight bits.
     """
     files = tuple(files)
@@ -140,22 +140,31 @@ def memory_needs(
     if recorded:
         row = HIDDEN_COPIES * hidden + 3 * inner + 4 * int(values.vocab_size) + heads * context
         graphs = rounded_up(slots) * row * dtype.itemsize + MOST_SHAPES * GRAPH_BYTES
+    narrow = _matrices(files, eight)
+    # Matrices that are multiplied together are made whole for a product, one product at a time.
+    widened = 3 * max(map(prod, narrow), default=0) * dtype.itemsize
     return MemoryNeeds(
-        weights=whole - _saved(files, dtype, fp8),
-        working=states + min(scores, 2**30) + logits + graphs,
+        weights=whole - sum(_saved(shape, dtype) for shape in narrow),
+        working=states + min(scores, 2**30) + logits + graphs + widened,
         kv_token=2 * layers * kv_heads * head_size * dtype.itemsize,
         layers=layers,
         context=context,
         slots=slots,
-        loading=whole if fp8 and loads_on_device else 0,
+        loading=whole if narrow and loads_on_device else 0,
     )
 
 
-def _saved(files: Iterable[Path], dtype: torch.dtype, fp8: Collection[str]) -> int:
-    """Bytes that eight bits save of these modules' matrices, less those of the scales."""
-    endings = tuple(f".{name}.weight" for name in fp8)
-    shapes = [s for name, _, s in read_headers(files) if endings and name.endswith(endings)]
-    return sum(prod(s) * (dtype.itemsize - 1) - max(s) * SCALE_BYTES for s in shapes)
+def _matrices(files: Iterable[Path], names: Collection[str]) -> list[tuple[int, ...]]:
+    """Shapes of these modules' matrices."""
+    if not names:
+        return []
+    endings = tuple(f".{name}.weight" for name in names)
+    return [shape for name, _, shape in read_headers(files) if name.endswith(endings)]
+
+
+def _saved(shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    """Bytes that eight bits save of a matrix, less those of the scales."""
+    return prod(shape) * (dtype.itemsize - 1) - max(shape) * SCALE_BYTES
 
 
 def _kv(needs: MemoryNeeds, size: int) -> str:

@@ -54,7 +54,10 @@ class _Plan:
 
     folder: ModelFolder
     text: HFText
+    stored: torch.dtype
+    """Of weights."""
     dtype: torch.dtype
+    """Of activations and attention memory."""
     limits: Limits
     eos: frozenset[int]
 
@@ -80,7 +83,7 @@ class OpenVinoLoader:
         """Converts the model if that wasn't done before, and starts its engine."""
         plan = await asyncio.to_thread(self._plan, spec)
         progress(0.1)
-        weights = "f32" if plan.dtype is torch.float32 else "f16"
+        weights = "f32" if plan.stored is torch.float32 else "f16"
         converted = await self._models.get(plan.folder, weights)
         progress(0.7)
         try:
@@ -115,9 +118,10 @@ class OpenVinoLoader:
         settings = self._settings
         folder = ModelFolder(spec.source, takes_adapters=True)
         device = choose_device("cpu")
-        dtype = choose_dtype(
+        stored = choose_dtype(
             spec.dtype if spec.dtype not in ("", "auto") else settings.dtype, device
         )
+        dtype = computed_in(stored)
         config = load_config(folder)
         check_architecture(config)
         context = context_length(config, wanted=spec.context_length, most=settings.max_context)
@@ -139,6 +143,7 @@ class OpenVinoLoader:
         return _Plan(
             folder,
             HFText(tokenizer, vocabulary_size=vocabulary_size),
+            stored,
             dtype,
             Limits(
                 slots=slots,
@@ -165,6 +170,17 @@ class OpenVinoLoader:
         decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
         link, _ = await WorkerLink[FromWorker].open("worker", start, decoder)
         return link
+
+
+def computed_in(stored: torch.dtype) -> torch.dtype:
+    """The number type that a processor computes in for a type of weights.
+
+    Without AVX-512, OpenVINO computes in float32, and its attention takes no other memory.
+    """
+    features = torch.cpu.get_capabilities()
+    if features.get("architecture") != "x86_64" or features.get("avx512_f"):
+        return stored
+    return torch.float32
 
 
 def _check_window(config: PretrainedConfig, context: int) -> None:

@@ -23,7 +23,8 @@ class OpenVinoSettings:
     """`auto` or `cpu`: this engine runs on processors."""
     dtype: str = "auto"
     """`auto` (bfloat16 where the processor is made for it, else float32), `float32`, `bfloat16` or
-    `float16`; of activations and attention memory. A model's own specification goes before it."""
+    `float16`; of activations and attention memory. Processors without AVX-512 compute in float32
+    all the same, from weights of 16 bits. A model's own specification goes before it."""
     threads: int = 0
     """Threads of a forward pass. 0 leaves OpenVINO's default."""
     step_tokens: int = 512

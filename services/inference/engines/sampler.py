@@ -2,16 +2,15 @@
 
 Order per row: repetition penalty, presence and frequency penalties, bias, bans (`min_tokens`, or
 what the form of guided output forbids), temperature, top-k, typical-p, top-p, min-p. Which path a
-row takes depends on its own parameters only, and each row draws one number a token from its own
-generator: so its tokens don't depend on what else is in the batch.
+row takes depends on its own parameters and logits only, and each row draws one number a token from
+its own generator: so its tokens don't depend on what else is in the batch.
 
 The generators are Python's: one draw costs a fiftieth of torch's, and gives the same number on
 every device.
 """
 
 import random
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +19,13 @@ from torch import Tensor
 
 from services.errors import DomainError
 from services.inference.engine import SamplingParams, TokenScore
-from services.inference.engines.filters import filter_rows
+from services.inference.engines.edits import Edits, edit
+from services.inference.engines.filters import filter_likeliest, filter_rows
 from services.inference.engines.grammar_masks import CompiledGrammar
 from services.inference.engines.sequences import SequenceState
+
+BLOCK = 128
+"""Probabilities that are summed together before one of them is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,77 +44,22 @@ class RowSampler:
     It counts what it chose itself: the sequence learns of it only when the step is over.
     """
 
-    def __init__(
-        self,
-        sequence: SequenceState,
-        eos: frozenset[int],
-        vocabulary_size: int,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, sequence: SequenceState, eos: frozenset[int], device: torch.device) -> None:
         params = sequence.params
         self.params = params
+        prompt = sequence.tokens[: sequence.prompt_length]
+        output = sequence.tokens[sequence.prompt_length :]
+        grammar = sequence.request.grammar
+        guided = grammar.follow(output, params) if isinstance(grammar, CompiledGrammar) else None
+        self.edits = Edits(params, prompt, output, eos, guided, device)
         self._generated = sequence.generated
-        self._vocabulary_size = vocabulary_size
-        self._device = device
-        stops = params.stop_token_ids
-        self._banned = self._ids(stops if params.ignore_eos else stops | eos)
-        self._biased = self._ids(params.logit_bias)
-        self._bias = torch.tensor(list(params.logit_bias.values()), device=device)
-        self._repeats = params.repetition_penalty != 1 and params.repeat_last_n != 0
-        self._penalised = params.presence_penalty != 0 or params.frequency_penalty != 0
-        self._seen = self._count(sequence.tokens) > 0 if self._repeats else None
-        self._window: deque[int] | None = None
-        if self._repeats and params.repeat_last_n > 0:
-            self._window = deque(sequence.tokens, maxlen=params.repeat_last_n)
-        self._counts = (
-            self._count(sequence.tokens[sequence.prompt_length :]) if self._penalised else None
-        )
         self._random = random.Random(params.seed)
         self._drawn = 0
-        self.error: DomainError | None = None
-        """Why the form of its output leaves no token."""
-        grammar = sequence.request.grammar
-        self._guided = None
-        if isinstance(grammar, CompiledGrammar):
-            self._guided = grammar.follow(sequence.tokens[sequence.prompt_length :], params)
 
     @property
-    def edits(self) -> bool:
-        """True when the logits are changed before temperature."""
-        params = self.params
-        return bool(
-            self._repeats
-            or self._penalised
-            or params.logit_bias
-            or self._guided is not None
-            or self._generated < params.min_tokens
-        )
-
-    def edit(self, logits: Tensor) -> Tensor:
-        """Applies penalties, bias and bans to a copy of logits `[vocabulary]`."""
-        params = self.params
-        logits = logits.clone()
-        seen = self._recent()
-        if seen is not None:
-            penalty = params.repetition_penalty
-            logits = torch.where(
-                seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits
-            )
-        if self._counts is not None:
-            logits -= params.frequency_penalty * self._counts
-            logits -= params.presence_penalty * (self._counts > 0)
-        if params.logit_bias:
-            logits[self._biased] += self._bias
-        if self._guided is not None:
-            try:
-                blocked = torch.as_tensor(self._guided.blocked())
-            except DomainError as error:
-                self.error = error
-            else:
-                logits.masked_fill_(blocked.to(self._device), -torch.inf)
-        elif self._generated < params.min_tokens:
-            logits[self._banned] = -torch.inf
-        return logits
+    def error(self) -> DomainError | None:
+        """Why the form of its output leaves no token."""
+        return self.edits.error
 
     def draw(self) -> float:
         """The number in [0, 1) for the sequence's next token."""
@@ -122,26 +70,9 @@ class RowSampler:
         return self._random.random()
 
     def note(self, token_id: int) -> None:
-        """Counts a token that was chosen, and starts working out what its form allows next."""
+        """Counts a token that was chosen."""
         self._generated += 1
-        if self._guided is not None:
-            self._guided.note(token_id)
-        if self._seen is not None:
-            self._seen[token_id] = True
-        if self._counts is not None:
-            self._counts[token_id] += 1
-        if self._window is not None:
-            self._window.append(token_id)
-
-    def _recent(self) -> Tensor | None:
-        """`[vocabulary]`, true for tokens that the repetition penalty is for."""
-        return self._seen if self._window is None else self._count(self._window) > 0
-
-    def _count(self, tokens: Sequence[int]) -> Tensor:
-        return torch.bincount(self._ids(tokens), minlength=self._vocabulary_size)
-
-    def _ids(self, ids: Iterable[int]) -> Tensor:
-        return torch.tensor(list(ids), dtype=torch.long, device=self._device)
+        self.edits.note(token_id)
 
 
 def choose(logits: Tensor, rows: Sequence[RowSampler]) -> list[Choice]:
@@ -204,11 +135,9 @@ def score_tokens(logits: Tensor, tokens: Sequence[int], top: int) -> list[TokenS
 
 
 def _choose_tokens(logits: Tensor, rows: Sequence[RowSampler]) -> list[int]:
-    edited = [index for index, row in enumerate(rows) if row.edits]
-    if edited:
+    if any(row.edits.any for row in rows):
         logits = logits.clone()
-        for index in edited:
-            logits[index] = rows[index].edit(logits[index])
+        edit(logits, [row.edits for row in rows])
     tokens = _values(logits.argmax(dim=-1))
     plain = [i for i, row in enumerate(rows) if not row.params.greedy and not _filters(row.params)]
     filtered = [i for i, row in enumerate(rows) if not row.params.greedy and _filters(row.params)]
@@ -232,18 +161,41 @@ def _sample(logits: Tensor, rows: Sequence[RowSampler], *, filtering: bool) -> l
     # The best becomes 0 first: a tiny temperature then can't overflow.
     logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature[:, None]
     probabilities = torch.softmax(logits, dim=-1)
-    order: Tensor | None = None
-    if filtering:
-        probabilities, order = filter_rows(probabilities, [row.params for row in rows])
-    cumulative = probabilities.double().cumsum(dim=-1)
     draws = torch.tensor([row.draw() for row in rows], dtype=torch.float64, device=logits.device)
-    targets = draws[:, None] * cumulative[:, -1:]
-    # The first position whose cumulative probability is above the target has a probability itself.
-    places = torch.searchsorted(cumulative, targets, right=True)
-    places = places.clamp_(max=logits.shape[-1] - 1)
-    if order is not None:
-        places = order.gather(1, places)
-    return _values(places[:, 0])
+    if not filtering:
+        return _values(pick(probabilities, draws))
+    params = [row.params for row in rows]
+    kept, order, whole = filter_likeliest(probabilities, params)
+    tokens = _values(order.gather(1, pick(kept, draws)[:, None])[:, 0])
+    rest = [index for index, complete in enumerate(whole) if not complete]
+    if rest:
+        kept, order = filter_rows(probabilities[rest], [params[index] for index in rest])
+        found = _values(order.gather(1, pick(kept, draws[rest])[:, None])[:, 0])
+        for index, token in zip(rest, found, strict=True):
+            tokens[index] = token
+    return tokens
+
+
+def pick(weights: Tensor, draws: Tensor) -> Tensor:
+    """The place in whose share of its row a draw in [0, 1) falls; never one without weight.
+
+    Rows are summed block by block first: adding up single numbers in float64 takes ten times as
+    long. Weights are `[rows, places]`, draws and the result `[rows]`.
+    """
+    padded = torch.constant_pad_nd(weights, (0, -weights.shape[-1] % BLOCK))
+    blocks = padded.view(len(weights), -1, BLOCK)
+    sums = blocks.sum(-1, dtype=torch.float64)
+    before = sums.cumsum(-1)
+    targets = draws[:, None] * before[:, -1:]
+    # The first whose cumulative weight is above the target has weight itself.
+    block = torch.searchsorted(before, targets, right=True).clamp_(max=sums.shape[-1] - 1)
+    within = torch.take_along_dim(blocks, block[..., None], 1)[:, 0].double().cumsum(-1)
+    rest = targets - before.gather(1, block) + sums.gather(1, block)
+    # Rounding must not lead out of the block or to where nothing is, and broken numbers not out of
+    # the row.
+    last = torch.nextafter(within[:, -1:], torch.zeros_like(rest))
+    place = torch.searchsorted(within, torch.minimum(rest, last).clamp_(min=0), right=True)
+    return (block * BLOCK + place)[:, 0].clamp_(max=weights.shape[-1] - 1)
 
 
 def _score_choices(

@@ -26,12 +26,24 @@ TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 8e-2}
 
 
 def check_runner(
-    model: PreTrainedModel, runner: TorchRunner, *, vocabulary_size: int, context_length: int
+    model: PreTrainedModel,
+    runner: TorchRunner,
+    *,
+    vocabulary_size: int,
+    context_length: int,
+    rounds_in: torch.dtype | None = None,
 ) -> None:
     """Compares batches with plain forward passes.
 
     Two sequences of different lengths are prefilled in unequal parts and decoded together. Serves
     as warm-up too.
+
+    Args:
+        model: what the runner runs.
+        runner: nothing else runs on it yet.
+        vocabulary_size: tokens that the model knows.
+        context_length: most tokens of a sequence.
+        rounds_in: the number type that products are rounded in. None: the model's.
 
     Raises:
         FailedPrecondition: they differ.
@@ -47,7 +59,9 @@ def check_runner(
         raise FailedPrecondition(_refusal(model)) from error
     finally:
         runner.carry_out([Resize(0, 0)])
-    if not all(difference < TOLERANCE[model.dtype] for difference in differences):  # NaN neither
+    if not all(
+        difference < TOLERANCE[rounds_in or model.dtype] for difference in differences
+    ):  # NaN neither
         _log.error("logits differ by %s of their norm from a plain forward pass", differences)
         raise FailedPrecondition(_refusal(model))
 

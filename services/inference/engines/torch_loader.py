@@ -37,7 +37,7 @@ from services.inference.engines.number_types import choose_number_type
 from services.inference.engines.scheduler import Scheduler
 from services.inference.engines.self_check import check_runner
 from services.inference.engines.torch_engine import TorchEngine
-from services.inference.engines.torch_model import check_fp8, load_model
+from services.inference.engines.torch_model import check_eight_bits, load_model
 from services.inference.engines.torch_runner import TorchRunner
 from services.inference.engines.torch_settings import TorchSettings
 from services.weights.configuration import fast_tokenizer, load_config, load_tokenizer
@@ -118,10 +118,12 @@ class TorchLoader:
         number_type = choose_number_type(
             spec.dtype if spec.dtype not in ("", "auto") else settings.dtype, device
         )
-        dtype, fp8 = number_type.dtype, number_type.fp8
+        dtype, eight = number_type.dtype, number_type.eight
         config = load_config(folder)
         check_architecture(config)
-        narrow = check_fp8(config, settings.decoder).layout.matrices if fp8 else frozenset[str]()
+        narrow = frozenset[str]()
+        if eight:
+            narrow = check_eight_bits(config, settings.decoder, eight, dtype).layout.matrices
         context = context_length(config, wanted=spec.context_length, most=settings.max_context)
         slots = spec.max_batch_size or settings.max_batch_size
         recorder = choose_recorder(device, cuda_graphs=settings.cuda_graphs)
@@ -134,7 +136,7 @@ class TorchLoader:
                 slots=slots,
                 step_tokens=settings.step_tokens,
                 recorded=recorder is not None,
-                fp8=narrow,
+                eight=narrow,
                 loads_on_device=device.type == "cpu",
             ),
             free=free_bytes(device),
@@ -144,7 +146,7 @@ class TorchLoader:
         report(0.05)
         tokenizer = load_tokenizer(folder)
         report(0.1)
-        loaded = load_model(folder, config, device, dtype, decoder=settings.decoder, fp8=fp8)
+        loaded = load_model(folder, config, device, dtype, decoder=settings.decoder, eight=eight)
         model = cast("PreTrainedModel", loaded.model)  # the compact decoder is called like one
         report(0.8)
         vocabulary_size = int(config.vocab_size)
@@ -159,7 +161,13 @@ class TorchLoader:
             recorder=recorder,
             slots=slots,
         )
-        check_runner(model, runner, vocabulary_size=vocabulary_size, context_length=context)
+        check_runner(
+            model,
+            runner,
+            vocabulary_size=vocabulary_size,
+            context_length=context,
+            rounds_in=torch.bfloat16 if eight else dtype,
+        )
         kv_tokens = check_kv(kv_bytes, runner.bytes_per_token, context)
         report(0.95)
         vocabulary = read_vocabulary(fast_tokenizer(tokenizer), vocabulary_size, frozenset(eos))

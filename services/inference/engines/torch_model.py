@@ -13,6 +13,7 @@ from services.inference.engines.architecture import attention_implementation, at
 from services.inference.engines.decoder import Decoder
 from services.inference.engines.decoder_build import replace_by_decoder
 from services.inference.engines.decoder_facts import DecoderFacts, decoder_facts
+from services.inference.engines.decoder_linear import Form
 from services.inference.engines.masks import Masks
 from services.weights.folder import ModelFolder
 
@@ -44,7 +45,7 @@ def load_model(
     dtype: torch.dtype,
     *,
     decoder: str = "auto",
-    fp8: bool = False,
+    eight: Form | None = None,
 ) -> CausalModel:
     """Loads a model.
 
@@ -54,25 +55,28 @@ def load_model(
         device: where it shall run.
         dtype: the number type of its weights.
         decoder: `auto` or `transformers`, which never takes the compact decoder.
-        fp8: keep the matrices of the layers in eight bits; as `check_fp8` allows.
+        eight: how to keep the matrices of the layers in eight bits; as `check_eight_bits` allows.
 
     Raises:
         FailedPrecondition: the weights are broken or belong to another configuration, or can't be
             kept in eight bits.
     """
     facts = compact_facts(config, decoder)
-    if fp8 and device.type == "cpu":
-        _log.warning("fp8 weights on a processor halve their memory, but are many times slower")
+    if eight is Form.FP8 and device.type == "cpu":
+        _log.warning(
+            "fp8 weights on a processor halve their memory, but are many times slower: take int8"
+        )
     # On their way into eight bits weights don't have to fit on the device in sixteen.
-    model = _transformers_model(folder, config, torch.device("cpu") if fp8 else device, dtype)
+    model = _transformers_model(folder, config, torch.device("cpu") if eight else device, dtype)
     count = sum(parameter.numel() for parameter in model.parameters())
     generation = cast("GenerationConfig | None", model.generation_config)
     if facts is not None:
-        compact = replace_by_decoder(model, facts, fp8=fp8, device=device)
-        if compact is None and fp8:
+        compact = replace_by_decoder(model, facts, eight=eight, device=device)
+        if compact is None and eight:
             raise FailedPrecondition(
-                f"In fp8 this {config.model_type} model does not compute what it does in bfloat16, "
-                f"or too little of it; the server's log has the figures. Deploy it in bfloat16."
+                f"In {eight.value} this {config.model_type} model does not compute what it does in "
+                f"{_name(dtype)}, or too little of it; the server's log has the figures. Deploy it "
+                f"in {_name(dtype)}."
             )
         if compact is not None:
             masks = attention_masks(config, dtype=dtype, boolean=False)
@@ -95,7 +99,9 @@ def compact_facts(config: PretrainedConfig, decoder: str) -> DecoderFacts | None
     return decoder_facts(config) if decoder == "auto" else None
 
 
-def check_fp8(config: PretrainedConfig, decoder: str) -> DecoderFacts:
+def check_eight_bits(
+    config: PretrainedConfig, decoder: str, eight: Form, dtype: torch.dtype
+) -> DecoderFacts:
     """The facts of a model that shall have weights in eight bits.
 
     Raises:
@@ -109,10 +115,14 @@ def check_fp8(config: PretrainedConfig, decoder: str) -> DecoderFacts:
             else f"{config.model_type} does not run on that with this config.json"
         )
         raise FailedPrecondition(
-            f"Weights in fp8 need this engine's own decoder, and {reason}: deploy the model in "
-            f"bfloat16."
+            f"Weights in {eight.value} need this engine's own decoder, and {reason}: deploy the "
+            f"model in {_name(dtype)}."
         )
     return facts
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _transformers_model(

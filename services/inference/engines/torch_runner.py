@@ -162,7 +162,7 @@ class TorchRunner:
         key = span.sequence.key
         sampler = self._samplers.get(key)
         if sampler is None:
-            sampler = RowSampler(span.sequence, self._eos, self._vocabulary_size, self._device)
+            sampler = RowSampler(span.sequence, self._eos, self._device)
             self._samplers[key] = sampler
         return sampler
 

@@ -18,8 +18,8 @@ class TorchSettings:
     """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
     dtype: str = "auto"
     """`auto` (bfloat16 where the processor is made for it, else float32), `float32`, `bfloat16`,
-    `float16` or `fp8` (the layers' matrices in eight bits, all else in bfloat16). A model's own
-    specification goes before it."""
+    `float16`, or with the layers' matrices in eight bits `int8` (on processors; all else as `auto`)
+    or `fp8` (for GPUs; all else in bfloat16). A model's own specification goes before it."""
     decoder: str = "auto"
     """`auto` (the compact decoder for the architectures it knows) or `transformers` (its own code
     for all)."""

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from services.inference.engines import decoder_build, decoder_fp8
+from services.inference.engines import decoder_fp8
 from services.inference.engines.decoder import Decoder
 from services.inference.engines.decoder_build import (
-    FP8_TOLERANCE,
+    LOSS_ALLOWED,
     build_decoder,
     replace_by_decoder,
     round_matrices,
@@ -124,21 +124,21 @@ def test_every_family_computes_what_transformers_does_with_the_rounded_weights(
 ) -> None:
     model = reference(variant).to(torch.bfloat16)
     whole = logits(model)
-    decoder = build_decoder(copy.deepcopy(model), facts_of(model), fp8=True)
+    decoder = build_decoder(copy.deepcopy(model), facts_of(model), eight=Form.FP8)
     assert {p.form for p in decoder.projections} == {Form.FP8}
-    round_matrices(model, facts_of(model))
+    round_matrices(model, facts_of(model), Form.FP8)
     assert difference(logits(decoder), logits(model)) < 4e-2
-    assert 1e-2 < difference(logits(decoder), whole) < FP8_TOLERANCE
+    assert 1e-2 < difference(logits(decoder), whole) < LOSS_ALLOWED[Form.FP8]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_family_with_states_in_eight_bits(variant: str, narrow: None) -> None:
     model = reference(variant).to(torch.bfloat16)
     whole, facts = logits(model), facts_of(model)
-    decoder = replace_by_decoder(copy.deepcopy(model), facts, fp8=True)
+    decoder = replace_by_decoder(copy.deepcopy(model), facts, eight=Form.FP8)
     assert isinstance(decoder, Decoder)
     assert all(projection._weight.narrow for projection in decoder.projections)  # type: ignore[union-attr]
-    assert 1e-2 < difference(logits(decoder), whole) < FP8_TOLERANCE
+    assert 1e-2 < difference(logits(decoder), whole) < LOSS_ALLOWED[Form.FP8]
     runner = TorchRunner(
         decoder,
         Masks(frozenset(facts.kinds), facts.window, decoder.dtype),
@@ -158,7 +158,7 @@ def test_sizes_that_no_tensor_core_takes_stay_wide(shape: tuple[int, int], narro
 def test_processors_multiply_in_bfloat16() -> None:
     assert not multiplies_fp8(torch.device("cpu"))
     model = reference("llama").to(torch.bfloat16)
-    decoder = replace_by_decoder(model, facts_of(model), fp8=True)
+    decoder = replace_by_decoder(model, facts_of(model), eight=Form.FP8)
     assert decoder is not None
     assert not any(projection._weight.narrow for projection in decoder.projections)  # type: ignore[union-attr]
 
@@ -172,17 +172,17 @@ def test_what_eight_bits_lose_hides_no_error(
     model = reference("llama").to(torch.bfloat16)
     facts = facts_of(model)
     with caplog.at_level(logging.WARNING):
-        assert replace_by_decoder(model, replace(facts, **wrong), fp8=True) is None
+        assert replace_by_decoder(model, replace(facts, **wrong), eight=Form.FP8) is None
     assert "differ from transformers'" in caplog.text
 
 
 def test_what_loses_too_much_is_not_served(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(decoder_build, "FP8_TOLERANCE", 1e-2)
+    monkeypatch.setitem(LOSS_ALLOWED, Form.FP8, 1e-2)
     model = reference("llama").to(torch.bfloat16)
     with caplog.at_level(logging.WARNING):
-        assert replace_by_decoder(model, facts_of(model), fp8=True) is None
+        assert replace_by_decoder(model, facts_of(model), eight=Form.FP8) is None
     assert "in fp8 the logits of this llama model differ by" in caplog.text
 
 
@@ -193,11 +193,11 @@ def test_on_a_gpu(variant: str) -> None:
     model = reference(variant).to(torch.bfloat16)
     whole = logits(model)
     device = torch.device("cuda", 0)
-    decoder = replace_by_decoder(model, facts_of(model), fp8=True, device=device)
+    decoder = replace_by_decoder(model, facts_of(model), eight=Form.FP8, device=device)
     assert decoder is not None
     tokens = torch.randint(320, (2, 20), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         own = decoder(tokens.to(device)).logits.cpu()
-    assert 1e-2 < difference(own, whole) < FP8_TOLERANCE
+    assert 1e-2 < difference(own, whole) < LOSS_ALLOWED[Form.FP8]
     narrow = [projection._weight.narrow for projection in decoder.projections]  # type: ignore[union-attr]
     assert all(narrow) == multiplies_fp8(device)

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from services.errors import FailedPrecondition, Unavailable, UnsupportedParameter
 from services.inference.engine import Engine, GroupRequest, LoadedModel, ModelSpec
+from services.inference.engines import openvino_loader
 from services.inference.engines.openvino_loader import OpenVinoLoader
 from services.inference.engines.openvino_settings import OpenVinoSettings
 from tests.conformance.recorder import Recorder, sequence, submit
@@ -186,11 +187,21 @@ async def test_closing_ends_the_worker(folder: Path) -> None:
     assert set(children()) <= before
 
 
-async def test_half_precision_stays_near(folder: Path) -> None:
+@pytest.mark.parametrize("wide", [False, True])
+async def test_half_precision_stays_near(
+    wide: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on processors that have none: they compute in float32, from the same weights."""
+    if wide:
+        processor = {"architecture": "x86_64", "avx2": True, "avx512_f": False}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
     reference = Reference(folder)
     loaded = await load(folder, dtype="bfloat16")
     try:
-        assert loaded.engine.info.dtype == "bfloat16"
+        native = openvino_loader.computed_in(torch.bfloat16) is torch.bfloat16
+        assert loaded.engine.info.dtype == ("bfloat16" if native else "float32")
+        assert "f16" in loaded.engine.info.build
+        assert not (wide and native)
         text = prompt(40)
         one = sequence(text, 1, temperature=0, logprobs=0, ignore_eos=True)
         [score] = (await over(submit(loaded.engine, one))).scores()

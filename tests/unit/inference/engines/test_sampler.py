@@ -11,8 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.engine import GroupRequest, SamplingParams, SequenceRequest
-from services.inference.engines.filters import filter_rows
-from services.inference.engines.sampler import RowSampler, choose, choose_along, score_tokens
+from services.inference.engines import filters
+from services.inference.engines.edits import edit
+from services.inference.engines.filters import filter_likeliest, filter_rows
+from services.inference.engines.sampler import (
+    BLOCK,
+    RowSampler,
+    choose,
+    choose_along,
+    pick,
+    score_tokens,
+)
 from services.inference.engines.sequences import GroupState, SequenceState
 
 VOCABULARY = 12
@@ -27,7 +36,7 @@ def state(prompt: list[int], output: list[int], **params: Any) -> SequenceState:
 
 
 def row(prompt: list[int], output: list[int], **params: Any) -> RowSampler:
-    return RowSampler(state(prompt, output, **params), frozenset({0}), VOCABULARY, CPU)
+    return RowSampler(state(prompt, output, **params), frozenset({0}), CPU)
 
 
 def reference_edit(
@@ -137,12 +146,18 @@ def test_edits_are_the_reference_ones(
         stop_token_ids=stops,
     )
     expected = reference_edit(logits, prompt, output, sampler.params)
-    before = torch.tensor(logits)
-    edited = sampler.edit(before)
-    assert before.tolist() == torch.tensor(logits).tolist(), "the logits themselves were changed"
-    assert edited.tolist() == pytest.approx(expected, abs=1e-4)
-    if not sampler.edits:
-        assert edited.tolist() == before.tolist()
+    # Neighbours with other parameters, and one without any, change nothing.
+    other = row([2, 3], [3], repetition_penalty=1.9, frequency_penalty=0.3, logit_bias={3: 2.0})
+    rows = [other.edits, sampler.edits, row([1], []).edits]
+    edited = torch.tensor([logits] * 3)
+    edit(edited, rows)
+    assert edited[1].tolist() == pytest.approx(expected, abs=1e-4)
+    assert edited[0].tolist() == pytest.approx(
+        reference_edit(logits, [2, 3], [3], other.params), abs=1e-4
+    )
+    assert edited[2].tolist() == torch.tensor(logits).tolist()
+    if not sampler.edits.any:
+        assert edited[1].tolist() == edited[2].tolist()
 
 
 @given(
@@ -164,6 +179,91 @@ def test_filters_keep_what_the_reference_keeps(
     kept, order = filter_rows(both, [params, SamplingParams(1, 0, top_k=3, typical_p=0.3)])
     actual = {t: q for t, q in zip(order[0].tolist(), kept[0].tolist(), strict=True) if q > 0}
     assert normalised(actual) == pytest.approx(expected, abs=1e-6)
+
+
+@given(
+    logits=logit_rows,
+    top_k=st.integers(0, VOCABULARY + 3),
+    top_p=st.sampled_from([1.0, 0.9, 0.5, 0.1, 1e-6]),
+    min_p=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
+    typical_p=st.sampled_from([1.0, 0.9, 0.4]),
+    candidates=st.integers(1, VOCABULARY),
+)
+@settings(max_examples=200, deadline=None)
+def test_what_stays_among_the_likeliest_is_all_that_stays(
+    logits: list[float], top_k: int, top_p: float, min_p: float, typical_p: float, candidates: int
+) -> None:
+    params = SamplingParams(1, 0, top_k=top_k, top_p=top_p, min_p=min_p, typical_p=typical_p)
+    probabilities = torch.softmax(torch.tensor([logits], dtype=torch.float64), dim=-1)
+    expected = reference_filter(probabilities[0].tolist(), params)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filters, "CANDIDATES", candidates)
+        kept, order, [whole] = filter_likeliest(probabilities, [params])
+    assert kept.shape == order.shape == (1, candidates)
+    if whole:
+        actual = {t: q for t, q in zip(order[0].tolist(), kept[0].tolist(), strict=True) if q > 0}
+        assert normalised(actual) == pytest.approx(expected, abs=1e-6)
+    else:  # not for nothing: more could stay, or the typical need all to be told
+        assert candidates < VOCABULARY
+        assert len(expected) >= candidates or typical_p < 1 or top_k > candidates
+    assert whole or not 0 < top_k <= candidates
+
+
+@pytest.mark.parametrize("candidates", [2, 5, VOCABULARY])
+def test_tokens_do_not_depend_on_how_they_are_looked_for(
+    candidates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(3)
+    logits = torch.randn(40, VOCABULARY) * 3
+    kinds: list[dict[str, Any]] = [
+        {"top_p": 0.5},
+        {"top_p": 0.95, "temperature": 2.0},
+        {"min_p": 0.2},
+        {"top_k": 4, "typical_p": 0.7},
+        {"typical_p": 0.6},
+    ]
+
+    def chosen() -> list[int]:
+        rows = [row([1], [], seed=index, **kinds[index % 5]) for index in range(40)]
+        return [choice.token_id for choice in choose(logits, rows)]
+
+    monkeypatch.setattr(filters, "CANDIDATES", VOCABULARY)
+    expected = chosen()
+    monkeypatch.setattr(filters, "CANDIDATES", candidates)
+    assert chosen() == expected
+
+
+@given(
+    weights=st.lists(st.sampled_from([0.0, 0.0, 1e-30, 1e-6, 0.1, 1.0]), min_size=1, max_size=9),
+    spacing=st.sampled_from([1, 7, BLOCK - 1, BLOCK, BLOCK + 1]),
+    draw=st.floats(0, 1, exclude_max=True),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_place_without_weight_is_never_picked(
+    weights: list[float], spacing: int, draw: float
+) -> None:
+    if not any(weights):
+        return
+    spread = torch.zeros(1, len(weights) * spacing)
+    spread[0, ::spacing] = torch.tensor(weights)
+    place = int(pick(spread, torch.tensor([draw], dtype=torch.float64)))
+    assert spread[0, place] > 0
+    cumulative = spread[0].double().cumsum(-1)
+    target = draw * float(cumulative[-1])
+    slack = 1e-12 * float(cumulative[-1])
+    assert float(cumulative[place]) > target - slack
+    assert float(cumulative[place] - spread[0, place].double()) <= target + slack
+
+
+def test_broken_numbers_of_one_row_leave_the_others_alone() -> None:
+    torch.manual_seed(2)
+    logits = torch.randn(3, VOCABULARY)
+    expected = choose(logits, [row([1], [], seed=index, top_p=0.9) for index in range(3)])
+    logits[1] = torch.nan
+    rows = [row([1], [], seed=index, top_p=0.9) for index in range(3)]
+    actual = choose(logits, rows)
+    assert [actual[0], actual[2]] == [expected[0], expected[2]]
+    assert 0 <= actual[1].token_id < VOCABULARY
 
 
 @given(logits=logit_rows, seed=st.integers(-(2**63), 2**63 - 1), drawn=st.integers(0, 5))
