@@ -42,7 +42,9 @@ def dialects(model: str, shelf: str) -> dict[str, Dialect]:
     rag = {"context": {"query": shelf}, "query": "What color is the sky on Mars?"}
     return {
         "openai chat": Dialect("/v1/chat/completions", text | chat, "[DONE]"),
-        "openai completions": Dialect("/v1/completions", text | {"prompt": "Once"}, "[DONE]"),
+        "openai completions": Dialect(
+            "/v1/completions", text | {"prompt": "Once", "max_tokens": 900}, "[DONE]"
+        ),
         "openai responses": Dialect(
             "/v1/responses",
             text | {"input": "Hello"},

@@ -238,21 +238,26 @@ async def test_writers_of_several_processes_take_turns(store, other, tenant):
 async def test_a_cancelled_write_leaves_nothing_and_blocks_nobody(store, tenant):
     made = await store.create_collection(collection(tenant))
     random = np.random.default_rng(1)
-    news = [
-        document(f"d{at}", ["words"] * 20, list(random.normal(size=(20, 4)).astype(np.float32)))
-        for at in range(200)
-    ]
+    whole = {(200 * times, 4000 * times) for times in range(5)}
     for pause in (0.0, 0.01, 0.03, 0.1):
+        news = [
+            document(
+                f"{pause}-{at}",
+                ["words"] * 20,
+                list(random.normal(size=(20, 4)).astype(np.float32)),
+            )
+            for at in range(200)
+        ]
         writing = asyncio.create_task(store.put_documents(made.uid, news))
         await asyncio.sleep(pause)
         writing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await writing
-        documents, chunks = await counts(store, tenant)
-        assert (documents, chunks) in {(0, 0), (200, 4000)}
-        await store.delete_documents(made.uid, ids=[new.id for new in news])
+        # Where it was under way it still may be, but nobody sees a part of it.
+        assert await counts(store, tenant) in whole
     await store.put_documents(made.uid, [document("after")])
-    assert await counts(store, tenant) == (1, 1)
+    documents, chunks = await counts(store, tenant)
+    assert (documents - 1, chunks - 1) in whole
 
 
 async def test_times_keep_microseconds(store, tenant):

@@ -28,6 +28,15 @@ from tests.triton_server import TritonServer
 TORCH = TorchLoader(TorchSettings(device="cpu"))
 
 
+async def test_the_same_batch_gives_the_same_bytes(
+    encoder: Encoder, contestant: Contestant
+) -> None:
+    """But for the last bits: what Triton computes together depends on when it comes."""
+    batch = inputs(encoder, TEXTS)
+    first, again = [matrix(await encoder.encode(batch, normalize=True)) for _ in range(2)]
+    assert cosines(first, again).min() >= contestant.least_cosine
+
+
 async def test_callers_at_once_get_their_own(encoder: Encoder, contestant: Contestant) -> None:
     """Triton computes them together, so they may differ in their last bits."""
     batches = [random_inputs(encoder, [n, 3], seed=n) for n in range(1, 13)]
