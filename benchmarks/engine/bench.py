@@ -20,6 +20,7 @@ from benchmarks.engine.jobs import (
     to_wire,
     together,
 )
+from benchmarks.engine.number_type import NAME
 from benchmarks.engine.worker import installed
 from benchmarks.machine import described
 from benchmarks.processes import Child
@@ -177,7 +178,8 @@ def render(
     lines += [_mark(*mark) for mark in _marks(figure)]
     lines += [
         "",
-        f"{options.rounds} rounds, memory read at {bandwidth / 1e9:.1f} GB/s, {described()}.",
+        f"{NAME}, {options.rounds} rounds, memory read at {bandwidth / 1e9:.1f} GB/s, "
+        f"{described()}.",
     ]
     lines += [f"Not installed: {TITLES[name]} (`make bench-peers`)." for name in missing]
     return "\n".join(lines)

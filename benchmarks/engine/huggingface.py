@@ -12,10 +12,11 @@ from transformers.generation import StoppingCriteriaList
 
 from benchmarks.engine.arrivals import Arrivals
 from benchmarks.engine.jobs import Job, Times
+from benchmarks.engine.number_type import DTYPE
 
 
 def _load(folder: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPE).eval()
 
 
 class StaticBatch:

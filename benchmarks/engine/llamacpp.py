@@ -12,11 +12,16 @@ import numpy as np
 from safetensors import safe_open
 
 from benchmarks.engine.jobs import VOCABULARY, Job, Times
+from benchmarks.engine.number_type import NAME
 from benchmarks.engine.slots import Entry, serve
 
 _CALLERS = 32
 _CONTEXT = _CALLERS * 1024  # a prompt of 1,000 tokens, and a few more
 _BATCH = 2048
+_TYPES = {
+    "bfloat16": (gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
+    "float32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
+}
 _NAMES = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -31,7 +36,7 @@ _NAMES = {
 
 
 class LlamaCpp:
-    """The same weights in GGUF, bf16."""
+    """The same weights in GGUF."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / "model.gguf"
@@ -99,7 +104,8 @@ def convert(folder: Path, path: Path) -> None:
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_vocab_size(VOCABULARY)
     writer.add_tokenizer_model("no_vocab")
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
+    kind, file_kind = _TYPES[NAME]
+    writer.add_file_type(file_kind)
     with safe_open(folder / "model.safetensors", "pt") as weights:
         for name in weights.keys():  # noqa: SIM118 - not a mapping
             tensor = weights.get_tensor(name).float().numpy()
@@ -108,8 +114,8 @@ def convert(folder: Path, path: Path) -> None:
             if tensor.ndim == 1:
                 writer.add_tensor(_gguf_name(name), tensor)
                 continue
-            packed = gguf.quants.quantize(tensor, gguf.GGMLQuantizationType.BF16)
-            writer.add_tensor(_gguf_name(name), packed, raw_dtype=gguf.GGMLQuantizationType.BF16)
+            packed = gguf.quants.quantize(tensor, kind)
+            writer.add_tensor(_gguf_name(name), packed, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.engine.jobs import Job, Times
+from benchmarks.engine.number_type import NAME
 from services.inference.engine import (
     EngineEvent,
     EngineLoader,
@@ -40,8 +41,8 @@ class OwnEngine:
 
     @classmethod
     async def load(cls, loader: EngineLoader, folder: Path) -> "OwnEngine":
-        """Loads the model in bf16."""
-        spec = ModelSpec("bench", "1", folder, context_length=2048, dtype="bfloat16")
+        """Loads the model."""
+        spec = ModelSpec("bench", "1", folder, context_length=2048, dtype=NAME)
         return cls(await loader.load(spec, lambda share: None))
 
     async def run(self, jobs: Sequence[Job]) -> Times:

@@ -11,11 +11,13 @@ import openvino_genai
 
 from benchmarks.engine.arrivals import Arrivals
 from benchmarks.engine.jobs import Job, Times
+from benchmarks.engine.number_type import NAME
 
 genai: Any = openvino_genai
 _CONTEXT = 2048
 _CALLERS = 32
 _BLOCK = 32
+_PRECISIONS = {"bfloat16": "bf16", "float32": "f32"}
 
 
 class RawOpenVino:
@@ -33,8 +35,8 @@ class RawOpenVino:
         scheduler.dynamic_split_fuse = True
         scheduler.enable_prefix_caching = True
         options = {
-            "INFERENCE_PRECISION_HINT": "bf16",
-            "KV_CACHE_PRECISION": "bf16",
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[NAME],
+            "KV_CACHE_PRECISION": _PRECISIONS[NAME],
             "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
         }
         folder = str(found[0].parent)

@@ -6,12 +6,13 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from benchmarks.engine.jobs import VOCABULARY
+from benchmarks.engine.number_type import DTYPE
 
 STARTER = Path(__file__).resolve().parents[2] / "starters" / "chat" / "model"
 
 
 def make(folder: Path) -> None:
-    """Writes the model, in bf16 safetensors, with the starter's tokenizer."""
+    """Writes the model as safetensors, with the starter's tokenizer."""
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=576,
@@ -27,6 +28,6 @@ def make(folder: Path) -> None:
         pad_token_id=0,
     )
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_config(config, dtype=DTYPE)
     model.save_pretrained(folder)
     PreTrainedTokenizerFast.from_pretrained(STARTER).save_pretrained(folder)
