@@ -62,7 +62,8 @@ class Edits:
         """Why the form of its output leaves no token."""
         self.guided = guided
         self._device = device
-        self._generated = len(output)
+        self.generated = len(output)
+        """Tokens that were chosen."""
         repeats = params.repetition_penalty != 1 and params.repeat_last_n != 0
         penalised = params.presence_penalty != 0 or params.frequency_penalty != 0
         self._window: deque[int] | None = None
@@ -89,7 +90,7 @@ class Edits:
     @property
     def early(self) -> bool:
         """Whether it may not end yet. A form says that itself."""
-        return self.guided is None and self._generated < self.params.min_tokens
+        return self.guided is None and self.generated < self.params.min_tokens
 
     @property
     def any(self) -> bool:
@@ -105,7 +106,7 @@ class Edits:
 
     def note(self, token_id: int) -> None:
         """Counts a token that was chosen, and starts working out what its form allows next."""
-        self._generated += 1
+        self.generated += 1
         if self.guided is not None:
             self.guided.note(token_id)
         if self._seen is not None:

@@ -52,7 +52,6 @@ class RowSampler:
         grammar = sequence.request.grammar
         guided = grammar.follow(output, params) if isinstance(grammar, CompiledGrammar) else None
         self.edits = Edits(params, prompt, output, eos, guided, device)
-        self._generated = sequence.generated
         self._random = random.Random(params.seed)
         self._drawn = 0
 
@@ -63,7 +62,7 @@ class RowSampler:
 
     def draw(self) -> float:
         """The number in [0, 1) for the sequence's next token."""
-        while self._drawn < self._generated:  # made anew in the middle
+        while self._drawn < self.edits.generated:  # made anew in the middle
             self._random.random()
             self._drawn += 1
         self._drawn += 1
@@ -71,7 +70,6 @@ class RowSampler:
 
     def note(self, token_id: int) -> None:
         """Counts a token that was chosen."""
-        self._generated += 1
         self.edits.note(token_id)
 
 

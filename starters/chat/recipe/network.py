@@ -34,14 +34,6 @@ class Shape:
 SHAPE: Final = Shape()
 
 
-def arithmetic(device: torch.device) -> torch.dtype:
-    """What to calculate in: bf16, but fp32 on processors that would only emulate it."""
-    if device.type != "cpu":
-        return torch.bfloat16
-    able = torch.cpu.get_capabilities()
-    return torch.bfloat16 if able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
-
-
 def _matrix(rows: int, columns: int, scale: float) -> nn.Parameter:
     return nn.Parameter(torch.randn(rows, columns) * scale)
 

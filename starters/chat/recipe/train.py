@@ -19,11 +19,12 @@ from typing import Final
 import torch
 from tokenizers import Tokenizer
 
+from services.weights.processor import choose_dtype
 from starters.chat.recipe import tokenizer as bpe
 from starters.chat.recipe.batches import Batch, Encoder, batch
 from starters.chat.recipe.curriculum import SCHEDULE, SEED, Schedule
 from starters.chat.recipe.export import export
-from starters.chat.recipe.network import Network, arithmetic
+from starters.chat.recipe.network import Network
 from starters.chat.recipe.start import begin
 
 HERE: Final = Path(__file__).parent.parent
@@ -88,7 +89,7 @@ class Training:
         self.device = device
         self.tokenizer = _tokenizer()
         torch.manual_seed(SEED)
-        self.network = Network(dtype=arithmetic(device))
+        self.network = Network(dtype=choose_dtype("auto", device))
         begin(self.network)
         self.network.to(device)
         self.optimizers = optimizers(self.network)

@@ -36,6 +36,12 @@ HORRORS = (
 )
 
 
+def damage(draw: st.DrawFn, body: bytearray) -> None:
+    """Puts other bytes in place of some of a body, which may be empty by now."""
+    at = draw(st.integers(0, len(body)))
+    body[at : at + draw(st.integers(0, 12))] = draw(st.binary(max_size=8))
+
+
 @st.composite
 def odd_bodies(draw: st.DrawFn, valid: Mapping[str, Any]) -> bytes:
     """A body with some places taken by what doesn't belong there, or with damaged bytes."""
@@ -51,8 +57,7 @@ def odd_bodies(draw: st.DrawFn, valid: Mapping[str, Any]) -> bytes:
             del holder[key]
     data = bytearray(json.dumps(body).encode())
     if draw(st.integers(0, 3)) == 0:
-        at = draw(st.integers(0, len(data)))
-        data[at : at + draw(st.integers(0, 12))] = draw(st.binary(max_size=8))
+        damage(draw, data)
     return bytes(data)
 
 

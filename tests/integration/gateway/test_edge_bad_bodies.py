@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.gateway.conftest import Edge
+from tests.integration.gateway.odd_bodies import damage
 
 PATHS = ("/v1/chat/completions", "/v1/completions")
 VALID = json.dumps(
@@ -97,8 +98,7 @@ async def test_any_content_type_is_json(edge: Edge) -> None:
 def damaged(draw: st.DrawFn) -> bytes:
     body = bytearray(VALID)
     for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(body)))
-        body[at : at + draw(st.integers(0, 12))] = draw(st.binary(max_size=8))
+        damage(draw, body)
     return bytes(body)
 
 

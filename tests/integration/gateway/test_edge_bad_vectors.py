@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.integration.gateway.conftest import Edge
 from tests.integration.gateway.edge_backend import CREATED
+from tests.integration.gateway.odd_bodies import damage
 from tests.integration.gateway.test_edge_bad_bodies import HORRORS, JSON, check
 
 STORE = "/v1/vector_stores/vs_0"
@@ -122,8 +123,7 @@ async def test_a_filter_that_is_wrong_deep_inside(ready: Edge, depth: int, leaf:
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
     body = bytearray(whole)
     for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(body)))
-        body[at : at + draw(st.integers(0, 12))] = draw(st.binary(max_size=8))
+        damage(draw, body)
     return bytes(body)
 
 

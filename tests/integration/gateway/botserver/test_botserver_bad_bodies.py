@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.gateway.botserver.conftest import ADMIN, API, Whole
+from tests.integration.gateway.odd_bodies import damage
 from tests.integration.gateway.test_edge_bad_bodies import HORRORS, JSON
 
 PATHS = {
@@ -111,8 +112,7 @@ async def test_generated_values(whole: Whole, kind: str, data: st.DataObject) ->
 async def test_generated_damage(whole: Whole, kind: str, data: st.DataObject) -> None:
     body = bytearray(json.dumps(BODIES[kind]).encode())
     for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(body)))
-        body[at : at + data.draw(st.integers(0, 12))] = data.draw(st.binary(max_size=8))
+        damage(data.draw, body)
     settle(await send(whole, kind, bytes(body)))
 
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.integration.gateway.odd_bodies import damage
 from tests.integration.gateway.raw_platform import RawPlatform, document_schema, raw_platform
 from tests.integration.gateway.test_edge_bad_bodies import HORRORS, JSON
 
@@ -293,8 +294,7 @@ async def test_generated_values(http: httpx.AsyncClient, model: str, data: st.Da
 async def test_generated_damage(http: httpx.AsyncClient, model: str, data: st.DataObject) -> None:
     body = bytearray(json.dumps({"model": model, **VALID[model]}).encode())
     for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(body)))
-        body[at : at + data.draw(st.integers(0, 12))] = data.draw(st.binary(max_size=8))
+        damage(data.draw, body)
     settle(await http.post(INFERENCE, content=bytes(body)))
 
 

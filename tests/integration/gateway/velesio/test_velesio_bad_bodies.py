@@ -13,6 +13,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.integration.gateway.odd_bodies import damage
 from tests.integration.gateway.test_edge_bad_bodies import HORRORS, JSON
 from tests.integration.gateway.velesio.root_platform import Root, root_platform
 
@@ -125,8 +126,7 @@ async def test_generated_values(root: Root, path: str, data: st.DataObject) -> N
 async def test_generated_damage(root: Root, path: str, data: st.DataObject) -> None:
     body = bytearray(json.dumps(BODIES[path]).encode())
     for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(body)))
-        body[at : at + data.draw(st.integers(0, 12))] = data.draw(st.binary(max_size=8))
+        damage(data.draw, body)
     settle(await root.http.post(path, content=bytes(body)))
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.integration.gateway.conftest import Edge
 from tests.integration.gateway.image_peer import picture
+from tests.integration.gateway.odd_bodies import damage
 from tests.integration.gateway.test_edge_bad_bodies import HORRORS, JSON
 
 API = "/sdapi/v1"
@@ -95,8 +96,7 @@ async def test_the_bodies_are_good(edge: Edge, path: str) -> None:
 async def test_damaged_bodies(edge: Edge, path: str, data: st.DataObject) -> None:
     body = bytearray(json.dumps(BODIES[path]).encode())
     for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(body)))
-        body[at : at + data.draw(st.integers(0, 12))] = data.draw(st.binary(max_size=8))
+        damage(data.draw, body)
     check(await edge.http.post(path, content=bytes(body)), 200)
 
 
