@@ -38,7 +38,7 @@ async def test_cancel_frees_within_a_step(loaded: LoadedModel) -> None:
     assert recorder.handle is not None
     recorder.handle.cancel()
     heard = len(recorder.events)
-    await until(lambda: counts(engine) == (0, 0), timeout=2)
+    await until(lambda: counts(engine) == (0, 0))
     recorder.handle.cancel()
     recorder.handle.finish(0)
     recorder.handle.pause()
@@ -53,7 +53,7 @@ async def test_cancel_in_the_queue(make: Make) -> None:
     await until(lambda: counts(engine) == (1, 1))
     assert waiting.handle is not None
     waiting.handle.cancel()
-    await until(lambda: counts(engine) == (1, 0), timeout=2)
+    await until(lambda: counts(engine) == (1, 0))
     assert running.handle is not None
     running.handle.cancel()
     await asyncio.sleep(0.02)
@@ -72,11 +72,11 @@ async def test_finish_ends_one_sequence(loaded: LoadedModel) -> None:
     await recorder.until(lambda: 1 in recorder.ends)
     recorder.finish(0)
     recorder.finish(0)
-    await until(lambda: counts(engine) == (1, 0), timeout=2)
+    await until(lambda: counts(engine) == (1, 0))
     before = len(recorder.tokens(2))
     await recorder.until(lambda: len(recorder.tokens(2)) > before + 2)
     recorder.finish(2)
-    await until(lambda: counts(engine) == (0, 0), timeout=2)
+    await until(lambda: counts(engine) == (0, 0))
     assert recorder.ends == {1}
     assert engine.status().completed_24h == completed + 1
 
@@ -120,7 +120,7 @@ async def test_pause_of_all_and_cancel(loaded: LoadedModel) -> None:
     recorder.handle.pause()
     await asyncio.sleep(0.02)
     recorder.handle.cancel()
-    await until(lambda: counts(loaded.engine) == (0, 0), timeout=2)
+    await until(lambda: counts(loaded.engine) == (0, 0))
 
 
 async def test_deadline_while_running(loaded: LoadedModel) -> None:
@@ -130,7 +130,7 @@ async def test_deadline_while_running(loaded: LoadedModel) -> None:
     assert recorder.admitted
     assert isinstance(recorder.failure, DeadlineExceeded)
     assert abs(loop.time() - 0.15) >= 0
-    await until(lambda: counts(loaded.engine) == (0, 0), timeout=2)
+    await until(lambda: counts(loaded.engine) == (0, 0))
 
 
 async def test_deadline_in_the_queue(make: Make) -> None:
@@ -259,7 +259,7 @@ async def test_probe_answers_also_under_load(loaded: LoadedModel) -> None:
     await loaded.engine.probe()
     recorder = endless(loaded.engine)
     await recorder.until(lambda: recorder.admitted)
-    await asyncio.wait_for(loaded.engine.probe(), 5)
+    await asyncio.wait_for(loaded.engine.probe(), 60)
     assert recorder.handle is not None
     recorder.handle.cancel()
 

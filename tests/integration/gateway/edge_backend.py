@@ -127,7 +127,7 @@ class Backend(
             await self._server.stop(None)
             self._server = None
 
-    async def until(self, condition: Any, timeout_s: float = 5.0) -> None:
+    async def until(self, condition: Any, timeout_s: float = 30.0) -> None:
         async with asyncio.timeout(timeout_s):
             while not condition():  # noqa: ASYNC110 - any condition will do
                 await asyncio.sleep(0.002)

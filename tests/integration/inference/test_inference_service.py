@@ -237,7 +237,7 @@ async def running(platform: Platform) -> int:
 
 
 async def until_free(platform: Platform) -> None:
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         while await running(platform):
             await asyncio.sleep(0.001)
 

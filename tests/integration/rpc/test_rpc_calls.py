@@ -271,7 +271,7 @@ async def test_the_deadline_is_named(stub: KindsStub, kinds: Kinds) -> None:
         start = time.monotonic()
         error = await failure(stub.One(named(name), metadata=USER, timeout=0.2))
         assert error.code() is StatusCode.DEADLINE_EXCEEDED
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 8
     await asyncio.sleep(0.1)
     assert len(seen) == 2
 
@@ -366,7 +366,7 @@ async def test_a_channel_carries_token_request_id_trace_and_deadline(
         assert seen[1]["traceparent"] != traceparent
         assert remaining[0] > 15
         assert 3 < remaining[1] < 6
-        own = await inner.One(named("models/a"), metadata=bearer(Role.ADMIN), timeout=2)
+        own = await inner.One(named("models/a"), metadata=bearer(Role.ADMIN), timeout=20)
         assert own.display_name == "id-admin"
 
 

@@ -66,7 +66,7 @@ async def test_a_process_serves_drains_and_exits(tmp_path: Path) -> None:
                 lines.append(await asyncio.wait_for(child.stderr.readline(), 10))
             child.send_signal(signal.SIGTERM)
             assert (await call).name == "models/sleep0.5"
-        out, err = await asyncio.wait_for(child.communicate(), 10)
+        out, err = await asyncio.wait_for(child.communicate(), 30)
         assert (child.returncode, out) == (0, b"")
         logged = [json.loads(x) for x in (b"".join(lines) + err).splitlines() if x != b"sleeping"]
         access = next(line for line in logged if line["logger"] == "penstock.access")
@@ -94,8 +94,8 @@ async def test_a_second_signal_cuts_the_drain_short(tmp_path: Path) -> None:
             assert child.returncode is None
             start = time.monotonic()
             child.send_signal(signal.SIGINT)
-            _, err = await asyncio.wait_for(child.communicate(), 10)
-            assert time.monotonic() - start < 3
+            _, err = await asyncio.wait_for(child.communicate(), 30)
+            assert time.monotonic() - start < 20
             assert child.returncode == 0
             assert b"freed" in err
             assert b"Traceback" not in err
@@ -109,7 +109,7 @@ async def test_a_process_told_to_stop_while_it_starts_cleans_up(tmp_path: Path) 
         assert child.stdout is not None
         assert await asyncio.wait_for(child.stdout.readline(), 20) == b"loading\n"
         child.send_signal(signal.SIGTERM)
-        out, err = await asyncio.wait_for(child.communicate(), 10)
+        out, err = await asyncio.wait_for(child.communicate(), 30)
         assert (child.returncode, out) == (0, b"cleaned up\n")
         assert b"Traceback" not in err
 

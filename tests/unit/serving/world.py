@@ -144,7 +144,7 @@ class World:
         return {one.revision[7:]: one.state for one in self.deployments.observations()}
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.001)
 
