@@ -63,7 +63,7 @@ async def _serve(settings: Settings, metering: Metered) -> None:
             Directory(),
             Preparer(threads, limits, software),
             own.slow_reader_timeout_s,
-            metering.meter,
+            meter=metering.meter,
         )
         servicer = ImageServicer(drawer, threads)
         await serve_models(

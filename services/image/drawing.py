@@ -14,6 +14,7 @@ from services.image.directory import Directory
 from services.image.events import Event, Finish
 from services.image.jobs import Job
 from services.image.options import OptionsFile
+from services.image.outbox import MOST_BYTES
 from services.image.preparing import Preparer, Target
 from services.image.registry import Registry
 from services.image.requests import Caller, ImageRequest, Priority
@@ -31,6 +32,8 @@ class Drawer:
     directory: Directory
     preparer: Preparer
     slow_reader_timeout_s: float = 30.0
+    unread_bytes: int = MOST_BYTES
+    """Of a job's images, beyond which it waits for its reader."""
     meter: Meter = field(default_factory=Unmetered)
 
     async def draw(
@@ -66,6 +69,7 @@ class Drawer:
                 order,
                 streams=streams,
                 slow_reader_timeout_s=self.slow_reader_timeout_s,
+                unread_bytes=self.unread_bytes,
             )
             with self.directory.listing(job), _ending(job, caller.deadline):
                 try:

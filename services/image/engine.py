@@ -94,8 +94,6 @@ class Plan:
     tiling: bool = False
     prompt_pieces: int = 1
     """The most pieces in which one of a drawing's prompts is read."""
-    weighs_words: bool = False
-    """Whether brackets in prompts are read as `services.image.prompts` does."""
     tuning: Tuning = field(default_factory=Tuning)
     hires: HiresPlan | None = None
 
@@ -125,6 +123,8 @@ class Drawing:
     """RGB, of the plan's size (of its own with `latent_resize`); with a mode that has one."""
     mask: Image.Image | None = None
     """Mode L, of the plan's size; white is drawn anew, grey in part. With INPAINT."""
+    weighs_words: bool = False
+    """Whether brackets in its prompts are read as `services.image.prompts` does."""
     hires_prompt: str = ""
     """Of the second pass; the caller has put in `prompt` where none was given."""
     hires_negative_prompt: str = ""
@@ -178,7 +178,8 @@ class ImageModelInfo:
     device: str
     dtype: str
     build: str
-    """Identifies library versions and weights; part of the fingerprint."""
+    """Identifies weights, libraries, and whatever else decides the bytes of pictures, such as the
+    make of the device; part of the fingerprint."""
     family: str
     """Pipeline class, such as `StableDiffusionPipeline`."""
     parameter_count: int

@@ -23,7 +23,7 @@ from services.image.events import (
     Timings,
 )
 from services.image.orders import Order
-from services.image.outbox import Outbox
+from services.image.outbox import MOST_BYTES, Outbox
 from services.image.requests import Priority
 
 
@@ -39,6 +39,7 @@ class Job:
         *,
         streams: bool = True,
         slow_reader_timeout_s: float = 30.0,
+        unread_bytes: int = MOST_BYTES,
     ) -> None:
         """Begins to wait. Partial images are for callers that are shown events (`streams`)."""
         self.id = id
@@ -66,7 +67,10 @@ class Job:
         self._decode_s = 0.0
         self._created, self._started = time.monotonic(), 0.0
         self._outbox = Outbox(
-            timeout_s=slow_reader_timeout_s, on_room=self._stir, on_slow=self._too_slow
+            timeout_s=slow_reader_timeout_s,
+            most_bytes=unread_bytes,
+            on_room=self._stir,
+            on_slow=self._too_slow,
         )
 
     # Its place in line.

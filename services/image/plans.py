@@ -94,7 +94,6 @@ def plan_of(asked: ImageRequest, info: ImageModelInfo, *, latent_resize: bool = 
         fill=_FILLS[fill] if fill is not None else Fill.PIXELS,
         clip_skip=_given(asked.clip_skip),
         tiling=asked.tiling,
-        weighs_words=asked.weighs_words and info.weighs_words,
         tuning=_tuning(asked.tuning, info),
         hires=None
         if hires is None

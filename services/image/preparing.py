@@ -3,6 +3,7 @@ engine."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from services.errors import ContextLengthExceeded
 from services.image.checkpoints import checkpoint
@@ -23,12 +24,13 @@ from services.image.plans import (
 from services.image.prompts import weighted
 from services.image.requests import ImageRequest
 from services.image.sources import (
+    Size,
     Source,
     Threads,
-    fitted,
+    held_bytes,
     need_latent_resize,
-    read_initial,
-    read_mask,
+    read_sizes,
+    read_source,
 )
 
 
@@ -66,37 +68,24 @@ class Preparer:
             UnsupportedParameter: the model can't do it.
         """
         model, info, limits = target.model, target.model.info, self.limits
+        multiple = info.size_multiple
         asked = fill_in(request, options, info, target.id, limits)
-        first = None
+        sizes: list[Size] = []
         if request.init_images:
-            # What is asked for is possible at all, before a picture is decoded.
-            wanted = (request.width or 8, request.height or 8)
-            limits.check_size(*wanted, "width")
-            first = await self.threads.run(lambda: read_initial(request, 0, limits))
-        asked = with_sizes(asked, info, first.size if first else None, limits)
+            limits.check_size(request.width or 8, request.height or 8, "width")
+            sizes = await self.threads.run(lambda: read_sizes(request, limits))
+        asked = with_sizes(asked, info, sizes[0] if sizes else None, limits)
         latents = resizes_in_latents(asked)
         plan = plan_of(asked, info, latent_resize=latents)
-        budget = target.budget()
-        check_plan(model, plan, budget)
-        sources: list[Source] = []
-        if first is not None:
-            mask = await self.threads.run(lambda: read_mask(request, limits))
-            for number in range(len(request.init_images)):
-                image, first = first, None
-                sources.append(
-                    await self.threads.run(
-                        lambda number=number, image=image: fitted(
-                            image or read_initial(request, number, limits),
-                            mask,
-                            asked,
-                            info.size_multiple,
-                            limits,
-                        )
-                    )
-                )
-                hold(sources[-1].held_bytes)
-            if latents and not need_latent_resize(sources, asked):
-                plan = replace(plan, latent_resize=False)
+        check_plan(model, plan, target.budget())
+        if sizes:  # only what is possible and has room is decoded
+            hold(held_bytes(sizes, asked, multiple, limits))
+        sources = [
+            await self.threads.run(partial(read_source, asked, number, multiple, limits))
+            for number in range(len(sizes))
+        ]
+        if latents and not need_latent_resize(sources, asked):
+            plan = replace(plan, latent_resize=False)
         length = await self.threads.run(lambda: _measured(model, asked))
         plan = replace(plan, prompt_pieces=length.pieces)
         return self._order(asked, plan, sources, target, length.tokens)
@@ -113,10 +102,11 @@ class Preparer:
         describer = Describer(asked, checkpoint(target.id, target.model.info), self.version)
         size = (plan.hires.width, plan.hires.height) if plan.hires else (plan.width, plan.height)
         steps = first_steps(plan) + (second_steps(plan.hires) if plan.hires else 0)
+        weighs = _weighs(asked, target.model)
         return Order(
             plan=plan,
             drawings=[
-                _drawing(asked, number, batch_size, sources)
+                _drawing(asked, number, batch_size, sources, weighs=weighs)
                 for number in range(batch_size * batch_count)
             ],
             batch_size=batch_size,
@@ -138,7 +128,9 @@ class Preparer:
         )
 
 
-def _drawing(asked: ImageRequest, number: int, batch_size: int, sources: list[Source]) -> Drawing:
+def _drawing(
+    asked: ImageRequest, number: int, batch_size: int, sources: list[Source], *, weighs: bool
+) -> Drawing:
     source = sources[number % batch_size % len(sources)] if sources else None
     hires = asked.hires
     return Drawing(
@@ -148,6 +140,7 @@ def _drawing(asked: ImageRequest, number: int, batch_size: int, sources: list[So
         variation=variation_of(asked.variation, number, asked),
         initial=source.initial if source else None,
         mask=source.mask if source else None,
+        weighs_words=weighs,
         hires_prompt=hires.prompt if hires else "",
         hires_negative_prompt=hires.negative_prompt if hires else "",
     )
@@ -176,7 +169,7 @@ def _measured(model: ImageModel, asked: ImageRequest) -> PromptLength:
         "hires.negative_prompt": hires.negative_prompt if hires else "",
     }
     info = model.info
-    weighs = asked.weighs_words and info.weighs_words
+    weighs = _weighs(asked, model)
     found: dict[str, PromptLength] = {}
     for field, text in prompts.items():
         if weighs:
@@ -191,6 +184,10 @@ def _measured(model: ImageModel, asked: ImageRequest) -> PromptLength:
             )
     lengths = found.values()
     return PromptLength(sum(one.tokens for one in lengths), max(one.pieces for one in lengths))
+
+
+def _weighs(asked: ImageRequest, model: ImageModel) -> bool:
+    return asked.weighs_words and model.info.weighs_words
 
 
 def _without_pictures(asked: ImageRequest) -> ImageRequest:

@@ -11,6 +11,7 @@ from services.image.batching import Batcher
 from services.image.checkpoints import Checkpoint, checkpoint
 from services.image.defaults import Options
 from services.image.engine import ImageModel, ImageModelInfo
+from services.image.pictures.writing import writers
 from services.serving import registry
 from services.serving.models import ModelKind, Served
 
@@ -69,10 +70,11 @@ class ServedModel(Served[LoadedModel]):
     version: str = ""
     """Of this software: it writes the files."""
     fingerprint: str = field(init=False)
+    """Of all that decides the bytes of an image beside its request."""
 
     def __post_init__(self) -> None:
         info = self.info
-        parts = (self.revision, info.name, info.build, info.dtype, self.version)
+        parts = (self.revision, info.name, info.build, info.dtype, self.version, writers())
         self.fingerprint = "fp_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]
 
     @property

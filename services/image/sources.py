@@ -12,14 +12,20 @@ from services.image.files import Retouch
 from services.image.limits import Limits
 from services.image.pictures.fitting import ResizeMode, fit
 from services.image.pictures.masking import InpaintWishes, prepare_inpainting
-from services.image.pictures.reading import PictureLimits, read_picture, read_texts
+from services.image.pictures.reading import PictureLimits, read_picture, read_size, read_texts
 from services.image.requests import ImageRequest, MaskFill, Resize
 
 T = TypeVar("T")
 
+Size = tuple[int, int]
+"""Width and height."""
+
 MOST_SIDE = 16_384
-_THREADS = 2
-"""So many pictures are decoded at a time: that bounds the memory it takes."""
+THREADS = 2
+"""So many initial images, each with its mask, are decoded at a time. One piece of work takes one
+from its file to what is drawn, so that none lies in memory in full while it waits."""
+_RGB_BYTES = 4
+"""Of a pixel, as Pillow keeps them; of a mask it is one."""
 _RESIZE = {
     Resize.STRETCH: ResizeMode.STRETCH,
     Resize.CROP: ResizeMode.CROP,
@@ -32,7 +38,7 @@ class Threads:
     """Where pictures are decoded."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_THREADS, "pictures")
+        self._pool = ThreadPoolExecutor(THREADS, "pictures")
 
     async def run(self, work: Callable[[], T]) -> T:
         """Runs work on a thread."""
@@ -50,56 +56,63 @@ class Source:
     initial: Image.Image
     mask: Image.Image | None = None
     retouch: Retouch | None = None
-    size: tuple[int, int] = (0, 0)
+    size: Size = (0, 0)
     """Of the picture that comes out."""
 
-    @property
-    def held_bytes(self) -> int:
-        """About what it holds in memory."""
-        drawn = self.initial.width * self.initial.height * 3
-        if self.mask is None:
-            return drawn
-        # The mask, and what the original is put back from.
-        return drawn * 2 + self.size[0] * self.size[1] * 4
 
+def read_sizes(request: ImageRequest, limits: Limits) -> list[Size]:
+    """Sizes of the initial images, by their headers; looks at the mask's too.
 
-def read_initial(request: ImageRequest, number: int, limits: Limits) -> Image.Image:
-    """Decodes an initial image. Raises `InvalidArgument`."""
-    field = f"init_images[{number}]"
-    return read_picture(request.init_images[number], field, _picture_limits(limits)).image
-
-
-def read_mask(request: ImageRequest, limits: Limits) -> Image.Image | None:
-    """Decodes the mask, if there is one. Raises `InvalidArgument`."""
-    if request.inpainting is None:
-        return None
-    picture = read_picture(request.inpainting.mask, "inpainting.mask", _picture_limits(limits))
-    return picture.as_mask()
-
-
-def read_info(data: bytes, limits: Limits) -> dict[str, str]:
-    """Returns the text entries of a file. Raises `InvalidArgument`."""
-    return read_texts(data, "image", _picture_limits(limits))
-
-
-def fitted(
-    image: Image.Image, mask: Image.Image | None, asked: ImageRequest, multiple: int, limits: Limits
-) -> Source:
-    """Fits an initial image to a request that has everything filled in.
-
-    Raises `InvalidArgument` where the mask is empty or too much would come out.
+    Raises `InvalidArgument`.
     """
+    allowed = _picture_limits(limits)
+    if request.inpainting is not None:
+        read_size(request.inpainting.mask, "inpainting.mask", allowed)
+    return [
+        read_size(data, f"init_images[{number}]", allowed)
+        for number, data in enumerate(request.init_images)
+    ]
+
+
+def held_bytes(sizes: Sequence[Size], asked: ImageRequest, multiple: int, limits: Limits) -> int:
+    """About what the sources of initial images hold in memory, of a request that has everything
+    filled in.
+
+    Raises `InvalidArgument` where too much would come out.
+    """
+    drawn = asked.width or 0, asked.height or 0
+    wish, total = asked.inpainting, 0
+    for size in sizes:
+        if wish is None:
+            if asked.resize_mode is Resize.LATENT:
+                limits.check_size(*_rounded(size, multiple), "init_images")
+                total += _RGB_BYTES * _pixels(_rounded(size, multiple))
+            else:
+                total += _RGB_BYTES * _pixels(drawn)
+            continue
+        if wish.full_resolution:
+            limits.check_size(*size, "init_images")  # of that size it comes out
+        # With the mask; and what the original is put back from.
+        out = size if wish.full_resolution else drawn
+        total += (_RGB_BYTES + 1) * (_pixels(drawn) + _pixels(out))
+    return total
+
+
+def read_source(asked: ImageRequest, number: int, multiple: int, limits: Limits) -> Source:
+    """Decodes an initial image and the mask of a request that has everything filled in, and fits
+    them to it. For a thread: what is decoded in full is let go of before it returns.
+
+    Raises `InvalidArgument` where a file is broken or the mask is empty.
+    """
+    allowed = _picture_limits(limits)
     width, height = asked.width or 0, asked.height or 0
     mode = asked.resize_mode or Resize.STRETCH
     wish = asked.inpainting
-    if wish is None or mask is None:
-        if mode is Resize.LATENT:
-            across, down = (max(multiple, side // multiple * multiple) for side in image.size)
-            limits.check_size(across, down, "init_images")
-            return Source(fit(image, across, down, ResizeMode.STRETCH), size=(width, height))
-        return Source(fit(image, width, height, _RESIZE[mode]), size=(width, height))
-    if wish.full_resolution:
-        limits.check_size(*image.size, "init_images")  # of that size it comes out
+    image = read_picture(asked.init_images[number], f"init_images[{number}]", allowed).image
+    if wish is None:
+        size = _rounded(image.size, multiple) if mode is Resize.LATENT else (width, height)
+        return Source(fit(image, *size, _RESIZE[mode]), size=(width, height))
+    mask = read_picture(wish.mask, "inpainting.mask", allowed).as_mask()
     work = prepare_inpainting(
         image,
         mask,
@@ -117,6 +130,11 @@ def fitted(
     return Source(work.initial, work.mask, work.finish, (work.width, work.height))
 
 
+def read_info(data: bytes, limits: Limits) -> dict[str, str]:
+    """Returns the text entries of a file. Raises `InvalidArgument`."""
+    return read_texts(data, "image", _picture_limits(limits))
+
+
 def need_latent_resize(sources: Sequence[Source], asked: ImageRequest) -> bool:
     """Whether initial images are of another size than what is drawn."""
     return any(source.initial.size != (asked.width, asked.height) for source in sources)
@@ -124,3 +142,13 @@ def need_latent_resize(sources: Sequence[Source], asked: ImageRequest) -> bool:
 
 def _picture_limits(limits: Limits) -> PictureLimits:
     return PictureLimits(max_pixels=limits.max_input_pixels, max_side=MOST_SIDE)
+
+
+def _rounded(size: Size, multiple: int) -> Size:
+    """A size that can be encoded."""
+    width, height = (max(multiple, side // multiple * multiple) for side in size)
+    return width, height
+
+
+def _pixels(size: Size) -> int:
+    return size[0] * size[1]

@@ -12,6 +12,7 @@ from torch import Tensor
 from services.errors import Internal
 from services.image.engine import Drawing, Drawn, Look, Plan, Stage, Watch
 from services.image.engines.device_thread import Presence
+from services.image.engines.diffusers_families import Words
 from services.image.engines.diffusers_machine import Coding, Machine
 from services.image.engines.diffusers_schedules import Solver, build, explicit
 from services.image.engines.diffusers_starts import Generators, Start, Starts
@@ -102,7 +103,9 @@ class Run:
         pipeline = pipelines.text if start.picture is None else pipelines.image
         pipeline.scheduler = scheduler
         prompts = [
-            (d.hires_prompt, d.hires_negative_prompt) if second else (d.prompt, d.negative_prompt)
+            Words(d.hires_prompt, d.hires_negative_prompt, d.weighs_words)
+            if second
+            else Words(d.prompt, d.negative_prompt, d.weighs_words)
             for d in self._drawings
         ]
         arguments: dict[str, Any] = {
@@ -120,7 +123,8 @@ class Run:
             arguments["strength"] = 1.0
         if start.picture is None or pipelines.family.flow:
             arguments |= {"width": plan.width, "height": plan.height}
-        with machine.rows.run(len(self._drawings), self._presence.check, start.beside):
+        count, mode = len(self._drawings), "tiling" if plan.tiling else ""
+        with machine.rows.run(count, self._presence.check, start.beside, mode=mode):
             latents = pipeline(
                 **arguments,
                 num_inference_steps=plan.steps,

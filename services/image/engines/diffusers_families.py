@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from diffusers.pipelines.auto_pipeline import AutoPipelineForImage2Image
@@ -84,6 +84,15 @@ def find_family(kind: str) -> Family:
             return family
     known = ", ".join(kind for family in FAMILIES for kind in (family.name, *family.kinds))
     raise FailedPrecondition(f"Pipelines of class “{kind}” are not known here. Known: {known}.")
+
+
+class Words(NamedTuple):
+    """What one drawing is to show in one pass."""
+
+    prompt: str
+    negative: str
+    weighs: bool
+    """Whether brackets say how much words weigh."""
 
 
 class _FromImage:
@@ -192,28 +201,26 @@ class Pipelines:
             return {"guidance_scale": scale}
         return {"true_cfg_scale": max(1.0, scale)}
 
-    def conditions(self, prompts: Sequence[tuple[str, str]], plan: Plan) -> dict[str, Tensor]:
+    def conditions(self, prompts: Sequence[Words], plan: Plan) -> dict[str, Tensor]:
         """What the pipelines take instead of prompts: each was read alone."""
-        read: dict[tuple[str, str], Mapping[str, Tensor]] = {}
+        read: dict[Words, Mapping[str, Tensor]] = {}
         one = self._from_pieces if self.reads_pieces else self._condition
-        for pair in prompts:
-            if pair not in read:
-                read[pair] = one(*pair, plan, guided=plan.cfg_scale > 1)
+        for words in prompts:
+            if words not in read:
+                read[words] = one(words, plan, guided=plan.cfg_scale > 1)
         names = read[prompts[0]]
-        return {name: torch.cat([read[pair][name] for pair in prompts]) for name in names}
+        return {name: torch.cat([read[words][name] for words in prompts]) for name in names}
 
-    def _from_pieces(
-        self, prompt: str, negative: str, plan: Plan, *, guided: bool
-    ) -> dict[str, Tensor]:
-        text, pieces = self.text, plan.prompt_pieces
+    def _from_pieces(self, words: Words, plan: Plan, *, guided: bool) -> dict[str, Tensor]:
+        text, pieces, negative = self.text, plan.prompt_pieces, words.negative
 
-        def read(words: str) -> tuple[Tensor, Tensor]:
-            found = pieces_of(text.tokenizer, words, weighs=plan.weighs_words)
+        def read(prompt: str) -> tuple[Tensor, Tensor]:
+            found = pieces_of(text.tokenizer, prompt, weighs=words.weighs)
             found += [()] * (pieces - len(found))
             states = [reader.read(found, plan.clip_skip) for reader in self.clip_readers]
             return torch.cat([each for each, _ in states], dim=-1), states[-1][1]
 
-        embeds, pooled = read(prompt)
+        embeds, pooled = read(words.prompt)
         made = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
         if guided:
             # Some models were trained with zeros where there is no negative prompt.
@@ -224,10 +231,8 @@ class Pipelines:
             made |= {"negative_prompt_embeds": embeds, "negative_pooled_prompt_embeds": pooled}
         return {k: v for k, v in made.items() if self.family.first_layer > 1 or "pooled" not in k}
 
-    def _condition(
-        self, prompt: str, negative: str, plan: Plan, *, guided: bool
-    ) -> dict[str, Tensor]:
-        text = self.text
+    def _condition(self, words: Words, plan: Plan, *, guided: bool) -> dict[str, Tensor]:
+        text, prompt, negative = self.text, words.prompt, words.negative
         names = ("prompt_embeds", "negative_prompt_embeds")
         pooled = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")
         common: dict[str, Any] = {"device": text._execution_device, "num_images_per_prompt": 1}

@@ -14,6 +14,8 @@ from diffusers.pipelines.auto_pipeline import AutoPipelineForText2Image
 from services.errors import FailedPrecondition
 from services.image.engine import Drawing, ImageModelInfo, ImageModelSpec, Mode, Plan
 from services.image.engines.device_thread import DeviceThread, Presence
+from services.image.engines.diffusers_build import build_of
+from services.image.engines.diffusers_compiling import compiled
 from services.image.engines.diffusers_drawing import Run
 from services.image.engines.diffusers_engine import DiffusersModel
 from services.image.engines.diffusers_families import Family, Pipelines, find_family
@@ -93,7 +95,6 @@ class DiffusersLoader:
         pipelines = Pipelines.of(family, text)
         denoiser: Any = pipelines.denoiser
         if settings.compile:
-            compiled = cast("Any", torch.compile)  # pyright: ignore[reportUnknownMemberType]
             denoiser.forward = compiled(denoiser.forward)
         rows = Rows(
             denoiser,
@@ -126,10 +127,7 @@ class DiffusersLoader:
             name="diffusers",
             device=str(device),
             dtype=str(dtype).removeprefix("torch."),
-            build=(
-                f"diffusers-{diffusers.__version__}_torch-{torch.__version__}_"
-                f"transformers-{transformers.__version__}_{settings.batching}_{folder.digest()}"
-            ),
+            build=build_of(device, settings, folder.digest()),
             family=family.name,
             parameter_count=_parameters(text),
             weights_sha256=_sha256(folder, family),

@@ -2,11 +2,11 @@
 
 Kernels choose their order of summing by the shape of a batch, so a row of a larger batch may differ
 in its last bits. Rows therefore go through the denoiser one drawing at a time (with its negative
-prompt, as alone), unless a comparison on real inputs has shown that a wider group of this shape
-gives the same bits.
+prompt, as alone), unless a comparison on real inputs has shown that a wider group gives the same
+bits with the kernels that are chosen for these inputs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -17,7 +17,8 @@ WIDTHS = (8, 4, 2)
 """Drawings of a group, widest first."""
 _WHOLE = frozenset({"txt_ids", "img_ids"})
 """Arguments that are the same for all rows."""
-_Shape = tuple[object, ...]
+_Kernels = tuple[object, ...]
+"""All that kernels are chosen by, but the width of the group."""
 
 
 class Rows:
@@ -40,26 +41,35 @@ class Rows:
         self._exact = exact
         self._layout = layout
         self._most = most
-        self._verdicts: dict[tuple[_Shape, int], bool] = {}
+        self._verdicts: dict[tuple[_Kernels, int], bool] = {}
         self._count = 1
+        self._mode = ""
         self._check: Callable[[], None] | None = None
         self._beside: Tensor | None = None
         denoiser.forward = self._split
 
     @contextmanager
-    def run(self, count: int, check: Callable[[], None], beside: Tensor | None = None):
+    def run(
+        self,
+        count: int,
+        check: Callable[[], None],
+        beside: Tensor | None = None,
+        *,
+        mode: str = "",
+    ):
         """Everything in here is of so many drawings.
 
         Args:
             count: of drawings.
             check: is called between groups, and may raise.
             beside: channels that go beside the sample's, a row for each drawing.
+            mode: in which the denoiser's own layers are now, such as how they pad.
         """
-        self._count, self._check, self._beside = count, check, beside
+        self._count, self._check, self._beside, self._mode = count, check, beside, mode
         try:
             yield
         finally:
-            self._count, self._check, self._beside = 1, None, None
+            self._count, self._check, self._beside, self._mode = 1, None, None, ""
 
     def exact_width(self, run: Callable[[int], None], *, most: int) -> int:
         """The widest group that comes out exactly.
@@ -90,35 +100,47 @@ class Rows:
         if not self._exact:
             return (self._group(arguments, rows, list(range(rows))).to(wanted),)
         halves = rows // drawings
-        shape = (rows // drawings, *arguments[sample].shape[1:])
+        kernels = (self._mode, halves, *self._inputs(arguments, rows))
         found: list[Tensor] = []
         start = 0
         while start < drawings:
             if self._check is not None:
                 self._check()
-            width = self._width(shape, min(drawings - start, self._most))
+            width = self._width(kernels, min(drawings - start, self._most))
             group = [
                 half * drawings + row
                 for half in range(halves)
                 for row in range(start, start + width)
             ]
-            if width > 1 and (shape, width) not in self._verdicts:
-                part = self._trial(arguments, rows, group, (shape, width))
+            if width > 1 and (kernels, width) not in self._verdicts:
+                part = self._trial(arguments, rows, group, (kernels, width))
             else:
                 part = self._group(arguments, rows, group)
             found.append(part.reshape(halves, width, *part.shape[1:]))
             start += width
         return (torch.cat(found, dim=1).flatten(0, 1).to(wanted),)
 
-    def _width(self, shape: _Shape, left: int) -> int:
+    def _inputs(self, arguments: Mapping[str, Any], rows: int) -> Iterator[object]:
+        """What kernels go by in arguments: the form of tensors (of those with rows, without their
+        number), and what else is said."""
+        for name, value in sorted(arguments.items()):
+            if isinstance(value, dict):
+                yield (name, *self._inputs(cast("dict[str, Any]", value), rows))
+            elif isinstance(value, Tensor):
+                by_row = _has_rows(name, value, rows)
+                yield name, by_row, tuple(value.shape[by_row:]), value.dtype
+            else:  # numbers would make a new case of every step
+                yield name, value if isinstance(value, bool | str) else type(value)
+
+    def _width(self, kernels: _Kernels, left: int) -> int:
         """The widest group that is exact, or that may be."""
         for width in WIDTHS:
-            if width <= left and self._verdicts.get((shape, width), True):
+            if width <= left and self._verdicts.get((kernels, width), True):
                 return width
         return 1
 
     def _trial(
-        self, arguments: Mapping[str, Any], rows: int, group: list[int], key: tuple[_Shape, int]
+        self, arguments: Mapping[str, Any], rows: int, group: list[int], key: tuple[_Kernels, int]
     ) -> Tensor:
         """The rows as they come out alone; remembers whether the whole group gives the same."""
         width = key[1]
@@ -138,13 +160,17 @@ class Rows:
         if isinstance(value, dict):
             parts = cast("dict[str, Any]", value)
             return {key: self._pick(key, part, rows, group) for key, part in parts.items()}
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor) or name in _WHOLE:
             return value
-        if name in _WHOLE:
-            return value
+        by_row = _has_rows(name, value, rows)
         if value.is_floating_point() and value.ndim > 1:
             value = value.to(self._dtype)
-        if value.ndim > 0 and value.shape[0] == rows and len(group) < rows:
+        if by_row and len(group) < rows:
             value = value[group]
         # Kernels are chosen by the layout, too.
-        return value.contiguous(memory_format=self._layout) if value.ndim == 4 else value
+        layout = self._layout if value.ndim == 4 else torch.contiguous_format
+        return value.contiguous(memory_format=layout)
+
+
+def _has_rows(name: str, value: Tensor, rows: int) -> bool:
+    return name not in _WHOLE and value.ndim > 0 and value.shape[0] == rows

@@ -7,7 +7,7 @@ step. Good for tests, for trying clients, and for measuring everything around an
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,9 +42,13 @@ from services.image.engines.plans import first_steps, second_steps, step_count
 from services.image.samplers import SAMPLERS, SCHEDULERS
 
 _WORD = re.compile(r"\w+")
-_RESAMPLING = {
+UPSCALERS: Mapping[str, Image.Resampling] = {
     "Latent": Image.Resampling.BILINEAR,
+    "Latent (antialiased)": Image.Resampling.BILINEAR,
+    "Latent (bicubic)": Image.Resampling.BICUBIC,
+    "Latent (bicubic antialiased)": Image.Resampling.BICUBIC,
     "Latent (nearest)": Image.Resampling.NEAREST,
+    "Latent (nearest-exact)": Image.Resampling.NEAREST,
     "Lanczos": Image.Resampling.LANCZOS,
     "Nearest": Image.Resampling.NEAREST,
 }
@@ -123,7 +127,7 @@ class EchoModel:
             samplers=frozenset(sampler.name for sampler in SAMPLERS),
             schedulers=frozenset(scheduler.name for scheduler in SCHEDULERS),
             default_sampler="Euler a",
-            upscalers=frozenset(_RESAMPLING),
+            upscalers=frozenset(UPSCALERS),
             modes=frozenset(Mode),
             max_clip_skip=12,
             tiling=True,
@@ -238,7 +242,7 @@ def _first_pass(plan: Plan, drawing: Drawing) -> _Row:
 
 def _second_pass(plan: Plan, hires: HiresPlan, row: _Row, drawing: Drawing) -> _Row:
     shape = (hires.height // CELL, hires.width // CELL)
-    smaller = to_image(row.cells).resize((shape[1], shape[0]), _RESAMPLING[hires.upscaler])
+    smaller = to_image(row.cells).resize((shape[1], shape[0]), UPSCALERS[hires.upscaler])
     initial = to_cells(smaller, shape)
     larger = replace(
         plan,

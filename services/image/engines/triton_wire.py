@@ -32,6 +32,8 @@ from services.image.engines.latent_colours import ColourMap
 ORDER, PICTURES, LATENTS, EVENT = "order", "pictures", "latents", "event"
 _SETS = ("samplers", "schedulers", "upscalers", "tuning")
 _STEPS, _CFG_SCALE = 20, 7.0
+_FORMAT = 2
+"""Of orders: what was exported with another one does not understand these."""
 
 D = TypeVar("D")
 
@@ -79,6 +81,7 @@ def write_description(
     told["modes"] = sorted(mode.value for mode in info.modes)
     return {
         "type": "description",
+        "format": _FORMAT,
         "info": told,
         "solvers": {
             name: {
@@ -96,7 +99,12 @@ def write_description(
 
 
 def read_description(event: Mapping[str, Any]) -> Description:
-    """What such an event says. Raises `KeyError` or `TypeError` where it is another version's."""
+    """What such an event says.
+
+    Raises `KeyError`, `TypeError` or `ValueError` where it is another version's.
+    """
+    if event.get("format") != _FORMAT:
+        raise ValueError("orders of another format")
     told: dict[str, Any] = {**event["info"]}
     told |= {name: frozenset(told[name]) for name in _SETS}
     told["modes"] = frozenset(Mode(mode) for mode in told["modes"])
@@ -132,6 +140,7 @@ def write_drawing_order(plan: Plan, drawings: Sequence[Drawing]) -> tuple[str, l
             "variation": None if one.variation is None else asdict(one.variation),
             "initial": place(one.initial),
             "mask": place(one.mask),
+            "weighs_words": one.weighs_words,
             "hires_prompt": one.hires_prompt,
             "hires_negative_prompt": one.hires_negative_prompt,
         }

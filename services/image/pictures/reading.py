@@ -38,6 +38,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LYING = (5, 6, 7, 8)
+"""Those of them that swap width and height."""
 
 _OTHERS = (
     ("a GIF", 0, b"GIF8"),
@@ -120,6 +122,20 @@ def read_picture(data: bytes, field: str, limits: PictureLimits) -> Picture:
         image = image.transpose(turn)
         alpha = None if alpha is None else alpha.transpose(turn)
     return Picture(image, alpha)
+
+
+def read_size(data: bytes, field: str, limits: PictureLimits) -> tuple[int, int]:
+    """Returns width and height of the picture that `read_picture` would decode, by its headers.
+
+    Raises:
+        InvalidArgument: it is of another format, damaged so that its headers show it, or larger
+            than allowed.
+    """
+    container = _dissect(data, field)
+    _check_size(container, field, limits)
+    if read_exif(container.exif).orientation in _LYING:
+        return container.height, container.width
+    return container.width, container.height
 
 
 def read_texts(data: bytes, field: str, limits: PictureLimits) -> dict[str, str]:

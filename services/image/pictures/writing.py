@@ -1,10 +1,12 @@
 """Pictures written as files, with what they were drawn with."""
 
+import platform
 from dataclasses import dataclass
 from enum import Enum
 from io import BytesIO
 
-from PIL import Image
+import PIL
+from PIL import Image, features
 from PIL.PngImagePlugin import PngInfo
 
 from services.errors import InvalidArgument
@@ -41,6 +43,14 @@ class OutputFile:
     JPEG: libjpeg's scale; from 90 on colours keep their full size. WebP: libwebp's scale below 100,
     and lossless at 100.
     """
+
+
+def writers() -> str:
+    """Names what decides the bytes of files: others may write the same picture otherwise."""
+    codecs = {name: features.version(name) for name in ("jpg", "webp", "zlib", "zlib_ng")}
+    codecs["libjpeg_turbo"] = features.version("libjpeg_turbo")
+    found = [f"pillow-{PIL.__version__}", platform.machine()]
+    return "_".join([*found, *(f"{name}-{version}" for name, version in codecs.items() if version)])
 
 
 def write_picture(image: Image.Image, file: OutputFile, infotext: str = "") -> tuple[bytes, str]:

@@ -16,6 +16,7 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from PIL import Image
 
+from services.weights.processor import choose_dtype
 from starters.image.recipe import judging
 from starters.image.recipe.colours import SPELLINGS
 from starters.image.recipe.curriculum import SEED, draw
@@ -176,9 +177,12 @@ def table(results: list[Result]) -> str:
 
 
 def load(folder: Path) -> StableDiffusionPipeline:
-    """The exported pipeline, in bf16 as processors are fast at it."""
+    """The exported pipeline, in bf16 where the processor calculates in it."""
     pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, use_safetensors=True, safety_checker=None, dtype=torch.bfloat16
+        folder,
+        use_safetensors=True,
+        safety_checker=None,
+        dtype=choose_dtype("auto", torch.device("cpu")),
     )
     for part in (pipeline.unet, pipeline.vae):
         part.to(memory_format=torch.channels_last)

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoPipelineForText2Image
 
 from services.image.engine import ImageModel, Plan
-from tests.conformance.image.drawing import draw_one, drawing_of, plan_for
+from tests.conformance.image.drawing import draw, draw_one, drawing_of, plan_for
 from tests.conformance.image.tiny_pipelines import SIDE
 
 LONG = ", ".join(["a red circle", "some blue square"] * 8)
@@ -23,14 +23,15 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def plan(model: ImageModel, *prompts: str, weighs_words: bool = False) -> Plan:
     pieces = max(model.measure(text, weighs_words=weighs_words).pieces for text in prompts)
-    return replace(plan_for(model), prompt_pieces=pieces, weighs_words=weighs_words)
+    return replace(plan_for(model), prompt_pieces=pieces)
 
 
 async def drawn(
     model: ImageModel, prompt: str, *, weighs: bool = False, negative: str = ""
 ) -> bytes:
     how = plan(model, prompt, negative, weighs_words=weighs)
-    return await draw_one(model, how, drawing_of(prompt=prompt, negative_prompt=negative))
+    wanted = drawing_of(prompt=prompt, negative_prompt=negative, weighs_words=weighs)
+    return await draw_one(model, how, wanted)
 
 
 async def test_the_end_of_a_long_prompt_counts(model: ImageModel) -> None:
@@ -54,6 +55,16 @@ async def test_weights_count(model: ImageModel) -> None:
     assert await drawn(model, "a (red:1.6) circle") != await drawn(
         model, "a (red:1.6) circle", weighs=True
     )
+
+
+async def test_weighed_and_plain_prompts_are_drawn_together(model: ImageModel) -> None:
+    """The same words twice: one of them weighed, each as it is alone."""
+    words = "a (red:1.6) circle"
+    how = plan(model, words)
+    drawings = [drawing_of(prompt=words, weighs_words=weighs) for weighs in (True, False)]
+    alone = [await draw_one(model, how, one) for one in drawings]
+    assert alone[0] != alone[1]
+    assert [one.tobytes() for one in await draw(model, how, drawings)] == alone
 
 
 @pytest.mark.parametrize("clip_skip", [1, 2])

@@ -1,8 +1,8 @@
 """A peer for the edge: the image service over real gRPC, scripted by the prompt.
 
-`waiting` is admitted and drawn until it is interrupted, `busy` has nothing but progress for ever,
-`cut` ends without a finish, `fails-REASON`
-and `fails-REASON-PARAM` fail, `huge` brings images of many bytes; all else is drawn at once: small
+`waiting`, which the model may be called as well, is admitted and drawn until it is interrupted,
+`busy` has nothing but progress for ever, `cut` ends without a finish, `fails-REASON` and
+`fails-REASON-PARAM` fail, `huge` brings images of many bytes; all else is drawn at once: small
 images of one colour, with an infotext.
 """
 # ruff: noqa: N802 - methods bear the names of their RPCs
@@ -53,10 +53,12 @@ class ImagePeer(image_service_pb2_grpc.ImageServiceServicer):
     def __init__(self) -> None:
         self.requests: list[image_pb2.ImageRequest] = []
         self.metadata: list[dict[str, str]] = []
+        self.time_left_s: list[float] = []
         self.live = 0
         self.begun, self.left = asyncio.Event(), asyncio.Event()
         self.options = sampler_pb2.Options()
         self.progress = progress_pb2.Progress()
+        self.asked: list[str] = []
         self.interrupted = asyncio.Event()
         self.skips = 0
         self.changes: list[service_pb2.SetOptionsRequest] = []
@@ -75,6 +77,7 @@ class ImagePeer(image_service_pb2_grpc.ImageServiceServicer):
     ) -> AsyncIterator[progress_pb2.ImageEvent]:
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
+        self.time_left_s.append(context.time_remaining())
         await self._fail(request.prompt, context)
         job_id = request.job_id or "job-1"
         model = request.model or "second"
@@ -91,7 +94,7 @@ class ImagePeer(image_service_pb2_grpc.ImageServiceServicer):
             finally:
                 self.live = 0
         finish = progress_pb2.ImageFinish(reason=progress_pb2.IMAGE_FINISH_REASON_COMPLETED)
-        if request.prompt == "waiting":
+        if "waiting" in (request.prompt, request.model):
             self.live += 1
             self.begun.set()
             try:
@@ -160,6 +163,7 @@ class ImagePeer(image_service_pb2_grpc.ImageServiceServicer):
         return service_pb2.SkipResponse()
 
     async def GetProgress(self, request: service_pb2.GetProgressRequest, context: Any) -> Any:
+        self.asked.append(request.job_id)
         answer = progress_pb2.Progress()
         answer.CopyFrom(self.progress)
         if request.skip_preview:
@@ -170,12 +174,26 @@ class ImagePeer(image_service_pb2_grpc.ImageServiceServicer):
         euler = sampler_pb2.Sampler(
             name="Euler a", aliases=["k_euler_a"], options={"uses_ensd": "True"}
         )
-        return service_pb2.ListSamplersResponse(samplers=[euler])
+        heun = sampler_pb2.Sampler(name="Heun")
+        return service_pb2.ListSamplersResponse(
+            samplers=await self._usable(request.model, [euler], [heun], context)
+        )
 
     async def ListSchedulers(self, request: Any, context: Any) -> Any:
         karras = sampler_pb2.Scheduler(name="karras", label="Karras", default_rho=7.0)
         simple = sampler_pb2.Scheduler(name="simple", label="Simple", need_inner_model=True)
-        return service_pb2.ListSchedulersResponse(schedulers=[karras, simple])
+        return service_pb2.ListSchedulersResponse(
+            schedulers=await self._usable(request.model, [karras], [simple], context)
+        )
+
+    async def _usable(
+        self, model: str, first: list[Any], second: list[Any], context: Any
+    ) -> list[Any]:
+        """What a model can use: each has one of its own, and nobody's model none."""
+        usable = {"": first + second, "first": first, "second": second}
+        if model not in usable:
+            await self._fail("fails-MODEL_NOT_FOUND-model", context)
+        return usable[model]
 
     async def ListCheckpoints(self, request: Any, context: Any) -> Any:
         number = int(request.page_token or 0)

@@ -24,6 +24,7 @@ from services.image.engines.echo_engine import EchoLoader, EchoSettings
 from services.image.limits import Limits
 from services.image.loading import Serving, loading
 from services.image.options import OptionsFile
+from services.image.outbox import MOST_BYTES
 from services.image.places import QueueLimits
 from services.image.preparing import Preparer
 from services.image.registry import Registry, ServedModel
@@ -76,7 +77,9 @@ async def served(
 
 
 @contextlib.asynccontextmanager
-async def platform_of(folder: Path, *more: ServedModel) -> AsyncIterator[Platform]:
+async def platform_of(
+    folder: Path, *more: ServedModel, unread_bytes: int = MOST_BYTES
+) -> AsyncIterator[Platform]:
     """Serves `echo`; `gated`, which draws one image at a time, three jobs at most; `batched`, which
     draws eight, and others where they are given, which stay their owner's to close. Knows others
     that it doesn't serve."""
@@ -110,7 +113,9 @@ async def platform_of(folder: Path, *more: ServedModel) -> AsyncIterator[Platfor
         preparer = Preparer(threads, LIMITS, VERSION)
         journal = Journal(folder / "usage", "image", most_bytes=0)
         meter = Metering(journal)
-        drawer = Drawer(registry, options, Directory(), preparer, meter=meter)
+        drawer = Drawer(
+            registry, options, Directory(), preparer, unread_bytes=unread_bytes, meter=meter
+        )
         server = Server(
             ServerSettings(),
             [Registration(add_ImageServiceServicer_to_server, ImageServicer(drawer, threads))],

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / NAME
 
 
-def load(weights: Path) -> ImageModel:
+def load(weights: Path, settings: DiffusersSettings = SETTINGS) -> ImageModel:
     spec = ImageModelSpec("tiny", "1", weights)
-    return asyncio.run(DiffusersLoader(SETTINGS).load(spec, lambda _: None))
+    return asyncio.run(DiffusersLoader(settings).load(spec, lambda _: None))
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +171,16 @@ async def test_a_restart_draws_the_same_bytes(
     async with platform_of(tmp_path, await served("tiny", Loaded(again))) as platform:
         assert await answer(platform) == before
     await again.close()
+
+
+@pytest.mark.parametrize("changes", [{"torch_threads": 2}, {"batching": "any"}])
+async def test_fingerprints_tell_of_what_may_change_bytes(
+    model: ImageModel, weights: Path, changes: dict[str, Any]
+) -> None:
+    other = await asyncio.to_thread(load, weights, replace(SETTINGS, **changes))
+    first, second = [await served("tiny", Loaded(one)) for one in (model, other)]
+    assert first.fingerprint != second.fingerprint
+    assert first.fingerprint == (await served("tiny", Loaded(model))).fingerprint
+    for one in (first, second):
+        await one.loaded.batcher.close()
+    await other.close()

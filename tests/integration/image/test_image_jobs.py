@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -9,6 +10,7 @@ import pytest
 from google.rpc import error_details_pb2
 from penstock.image.v1 import image_pb2, progress_pb2
 from penstock.image.v1 import image_service_pb2 as pb
+from penstock.image.v1.image_service_pb2_grpc import ImageServiceStub
 from PIL import Image
 
 from services.image import events
@@ -24,6 +26,7 @@ from tests.integration.image.image_platform import (
     events_of,
     files,
     metadata,
+    platform_of,
     reaches,
     reason,
     request,
@@ -213,11 +216,14 @@ async def test_skipping_goes_on_with_the_next_batch(platform: Platform) -> None:
     call = begin(platform, model="gated", seed=10, batch_size=2, batch_count=2, job_id="x")
     await reaches(platform, "x", States.STATE_RUNNING)
     model.step(2)
-    await until(lambda: len(model.passes) == 1)
+    await reaches(platform, "x", States.STATE_RUNNING, 1)  # two of four, of one image of two
     assert await skip(platform, who=OTHER) == []
     assert await skip(platform) == ["x"]
     assert await skip(platform) == [], "it is skipped already"
     assert (await state(platform, "x")).skipped
+    assert model.passes == [[10]]
+    model.step()  # within this one, the batch is given up: all others are held back still
+    await until(lambda: model.passes == [[10], [12]])
     model.open()
     answer = await call
     assert answer.finish.reason == COMPLETED
@@ -357,20 +363,58 @@ async def test_a_drain_lets_jobs_finish(platform: Platform) -> None:
     await stopping
 
 
-async def test_a_reader_who_is_behind_holds_up_only_its_own_job(platform: Platform) -> None:
+SLOW = {"model": "gated", "seed": 100, "steps": 1, "job_id": "slow", "batch_count": 12}
+
+
+def noise() -> bytes:
+    """A picture that no format makes much smaller."""
+    file = io.BytesIO()
+    Image.effect_noise((256, 256), 90).convert("RGB").save(file, "PNG")
+    return file.getvalue()
+
+
+def corner() -> image_pb2.Inpainting:
+    """Draws a corner anew: the rest of the picture comes back as it was."""
+    mask = Image.new("L", (256, 256))
+    mask.paste(255, (0, 0, 8, 8))
+    file = io.BytesIO()
+    mask.save(file, "PNG")
+    return image_pb2.Inpainting(mask=file.getvalue(), full_resolution=False)
+
+
+async def test_a_reader_who_is_behind_holds_up_only_its_own_job(tmp_path: Path) -> None:
     """Its images wait, in bounded memory; what others ask for is drawn meanwhile."""
-    noise = request("noise", batch_count=12, width=256, height=256, steps=1, job_id="slow", seed=1)
-    call = platform.image.StreamGenerate(noise, metadata=USER)
-    first = await call.read()
-    assert first.WhichOneof("event") == "queued"
-    others = [request(seed=number) for number in range(5)]
-    for asked in others:
-        assert len(await files(platform.image.Generate(asked, metadata=OTHER))) == 1
-    kinds = []
-    while (event := await call.read()) is not grpc.aio.EOF:
-        kinds.append(event.WhichOneof("event"))
-    assert kinds.count("image") == 12
-    assert kinds[-1] == "finish"
+    async with (
+        platform_of(tmp_path, unread_bytes=100_000) as platform,
+        # Whose transport takes little of what nobody reads.
+        grpc.aio.insecure_channel(platform.server.address, [("grpc.http2.bdp_probe", 0)]) as narrow,
+    ):
+        model = platform.gated["gated"]
+        model.open()
+        large = request(
+            **SLOW,
+            init_images=[noise()],
+            inpainting=corner(),
+        )
+        call = ImageServiceStub(narrow).StreamGenerate(large, metadata=USER)
+        first = await call.read()
+        assert first.WhichOneof("event") == "queued"
+        # It would have its turns between these, were there room for its images.
+        for number in range(24):
+            asked = request(model="gated", seed=number, steps=1)
+            assert len(await files(platform.image.Generate(asked, metadata=OTHER))) == 1
+        drawn = [seed for seeds in model.passes for seed in seeds if seed >= 100]
+        # What the transport took, one on its way to it, and what was too much for the bound.
+        assert 1 <= len(drawn) <= 6
+        sizes: list[int] = []
+        while (event := await call.read()) is not grpc.aio.EOF:
+            if event.HasField("image"):
+                sizes.append(len(event.image.data))
+        assert event is grpc.aio.EOF
+        assert len(sizes) == 12
+        assert min(sizes) > 60_000
+        seeds = [seed for seeds in model.passes for seed in seeds if seed >= 100]
+        assert seeds == list(range(100, 112))
 
 
 async def test_the_queue_tells_what_runs(platform: Platform) -> None:

@@ -147,3 +147,12 @@ def test_descriptions_arrive_as_they_were() -> None:
     assert replace(found.shapes, levels=tuple(found.shapes.levels)) == shapes
     assert np.array_equal(found.colours, colours)
     assert found.free_bytes == 7
+
+
+@pytest.mark.parametrize("other", [{}, {"format": 1}])
+def test_a_model_that_was_exported_by_another_version_is_told_apart(other: dict[str, Any]) -> None:
+    shapes = Shapes(8, 4, (8, 16), 0, 1, 8, 16)
+    event = write_description(INFO, {}, shapes, np.zeros((5, 3)), 7)
+    event.pop("format")
+    with pytest.raises(ValueError, match="format"):
+        read_description(event | other)

@@ -133,7 +133,7 @@ async def test_images_of_a_job(world: World) -> None:
     assert (several.batch_size, len(several.drawings)) == (2, 4)
     colours = [drawing.initial.getpixel((0, 0)) for drawing in several.drawings if drawing.initial]
     assert colours == [(255, 0, 0), (0, 0, 255)] * 2
-    assert len(world.held) == 2
+    assert world.held == [2 * 64 * 64 * 4]
 
 
 @pytest.mark.parametrize(
@@ -333,8 +333,11 @@ async def test_words_are_weighed_where_the_request_and_the_model_do(
     world: World, weighs: bool
 ) -> None:
     world.model = ModestModel(weighs_words=weighs)
-    assert not (await world.prepare(prompt="[a|b]")).plan.weighs_words
-    assert (await world.prepare(prompt="(a:2)", weighs_words=True)).plan.weighs_words is weighs
+    plainly = await world.prepare(prompt="[a|b]")
+    assert not plainly.drawings[0].weighs_words
+    weighed = await world.prepare(prompt="(a:2)", weighs_words=True)
+    assert weighed.drawings[0].weighs_words is weighs
+    assert weighed.plan == plainly.plan, "so they may be drawn together"
     if weighs:
         with pytest.raises(UnsupportedParameter) as caught:
             await world.prepare(negative_prompt="[a|b]", weighs_words=True)

@@ -1,5 +1,7 @@
 """Rows go through a denoiser alone, unless a wider group gives the same bits."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,12 +10,16 @@ from services.image.engines.diffusers_rows import Rows
 
 
 class Denoiser(nn.Module):
-    """Adds one; and, where it is not exact, something that the batch's size decides."""
+    """Adds one; and, where it is not exact, something that the batch's size decides.
+
+    More words than seven make other kernels, and so does another mode: those are exact alone.
+    """
 
     def __init__(self, exact_up_to: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
         self._exact_up_to = exact_up_to
+        self.mode = ""
         self.calls: list[int] = []
 
     def forward(
@@ -21,24 +27,35 @@ class Denoiser(nn.Module):
     ) -> tuple[Tensor]:
         self.calls.append(sample.shape[0])
         found = sample + self.weight + encoder_hidden_states.mean(dim=(1, 2))[:, None, None, None]
-        return (found + (sample.shape[0] > self._exact_up_to) * 1e-3,)
+        usual = encoder_hidden_states.shape[1] == 7 and timestep.dtype == torch.int64
+        most = self._exact_up_to if usual and not self.mode else 2
+        return (found + (sample.shape[0] > most) * 1e-3,)
 
 
-def inputs(count: int) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(count: int, tokens: int = 7) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
     sample = torch.randn(2 * count, 4, 4, 4, generator=generator)
-    words = torch.randn(2 * count, 7, 3, generator=generator)
+    words = torch.randn(2 * count, tokens, 3, generator=generator)
     return sample, torch.tensor(5), words
 
 
-def run(rows: Rows, denoiser: Denoiser, count: int) -> Tensor:
-    sample, timestep, words = inputs(count)
-    with rows.run(count, lambda: None):
-        return denoiser(sample, timestep, encoder_hidden_states=words)[0]
+def run(
+    rows: Rows,
+    denoiser: Denoiser,
+    count: int,
+    *,
+    tokens: int = 7,
+    mode: str = "",
+    dtype: torch.dtype = torch.int64,
+) -> Tensor:
+    sample, timestep, words = inputs(count, tokens)
+    denoiser.mode = mode
+    with rows.run(count, lambda: None, mode=mode):
+        return denoiser(sample, timestep.to(dtype), encoder_hidden_states=words)[0]
 
 
-def alone(count: int) -> Tensor:
-    sample, _, words = inputs(count)
+def alone(count: int, tokens: int = 7) -> Tensor:
+    sample, _, words = inputs(count, tokens)
     return sample + 1 + words.mean(dim=(1, 2))[:, None, None, None]
 
 
@@ -94,3 +111,41 @@ def test_numbers_are_cast_to_the_denoisers_type_and_back() -> None:
     denoiser = Denoiser(99).to(torch.bfloat16)
     rows = Rows(denoiser, exact=True, most=8)
     assert run(rows, denoiser, 2).dtype is torch.float32
+
+
+OTHER_KERNELS: list[dict[str, Any]] = [
+    {"tokens": 14},
+    {"mode": "tiling"},
+    {"dtype": torch.float32},
+]
+
+
+@pytest.mark.parametrize("other", OTHER_KERNELS)
+@pytest.mark.parametrize("count", [2, 3, 8])
+@torch.no_grad()
+def test_a_verdict_is_of_the_kernels_that_it_was_seen_with(
+    other: dict[str, Any], count: int
+) -> None:
+    denoiser = Denoiser(99)
+    rows = Rows(denoiser, exact=True, most=8)
+    for _ in range(2):
+        assert torch.equal(run(rows, denoiser, count), alone(count))
+    assert max(denoiser.calls) > 2, "these go together"
+    for _ in range(4):
+        found = run(rows, denoiser, count, **other)
+        assert torch.equal(found, alone(count, other.get("tokens", 7)))
+    denoiser.calls.clear()
+    run(rows, denoiser, count)
+    assert max(denoiser.calls) > 2, "and still do"
+
+
+@torch.no_grad()
+def test_numbers_that_change_at_every_step_are_no_new_case() -> None:
+    denoiser = Denoiser(99)
+    rows = Rows(denoiser, exact=True, most=8)
+    sample, timestep, words = inputs(2)
+    for step in range(3):
+        denoiser.calls.clear()
+        with rows.run(2, lambda: None):
+            denoiser(sample, timestep, encoder_hidden_states=words, scale=1.0 / (step + 1))
+    assert denoiser.calls == [4], "compared once, together from then on"
