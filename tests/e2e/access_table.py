@@ -190,6 +190,7 @@ GEL = _rows("""
 WEBUI = [
     *_rows("""
         GET /sdapi/v1/progress
+        POST /internal/progress
         POST /sdapi/v1/txt2img
         POST /sdapi/v1/img2img
         POST /generate-image

@@ -10,8 +10,9 @@ from typing import Any
 
 import grpc
 import httpx
-from penstock.image.v1 import image_pb2, image_service_pb2
+from penstock.image.v1 import image_pb2, image_service_pb2, progress_pb2
 from penstock.image.v1.image_service_pb2_grpc import ImageServiceStub
+from penstock.inference.v1 import queue_pb2
 
 from tests.e2e.stack import Platform
 
@@ -113,13 +114,31 @@ def post(platform: Platform, path: str, body: dict[str, Any]) -> httpx.Response:
 
 def depth(platform: Platform) -> int:
     """Jobs that wait or run."""
+    return _queue(platform).depth
+
+
+def completed(platform: Platform) -> int:
+    """Jobs that came to their own end; those that were cancelled are none of them."""
+    return _queue(platform).completed_24h
+
+
+def progress(platform: Platform, job: str = "") -> progress_pb2.Progress:
+    """How far a job is; without its ID, the one that has run longest."""
     with channel(platform) as opened:
-        status = ImageServiceStub(opened).GetQueueStatus(
+        return ImageServiceStub(opened).GetProgress(
+            image_service_pb2.GetProgressRequest(job_id=job),
+            metadata=metadata(platform),
+            timeout=TIMEOUT_S,
+        )
+
+
+def _queue(platform: Platform) -> queue_pb2.QueueStatus:
+    with channel(platform) as opened:
+        return ImageServiceStub(opened).GetQueueStatus(
             image_service_pb2.GetQueueStatusRequest(),
             metadata=metadata(platform),
             timeout=TIMEOUT_S,
         )
-    return status.depth
 
 
 def until(condition: Callable[[], bool], within_s: float = 60) -> None:

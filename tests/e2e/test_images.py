@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import io
+import json
 import os
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
-import httpx
 import pytest
 from penstock.image.v1 import progress_pb2
 from penstock.image.v1.image_service_pb2_grpc import ImageServiceStub
@@ -25,13 +29,15 @@ from tests.e2e.drawing import (
     Wish,
     by_grpc,
     channel,
+    completed,
     depth,
     metadata,
     post,
+    progress,
     until,
 )
 from tests.e2e.library import again, penstock
-from tests.e2e.stack import IMAGE_STARTER, Platform, configuration, running
+from tests.e2e.stack import IMAGE_STARTER, REPOSITORY, Platform, configuration, running
 
 pytestmark = pytest.mark.timeout(600)  # where others work too, models load and draw slowly
 MODELS = {MODEL: {"path": str(IMAGE_STARTER), "type": "image", "aliases": ["default-image"]}}
@@ -72,6 +78,16 @@ def test_all_dialects_draw_the_same_bytes(platform: Platform, tmp_path: Path) ->
     words += ["--seed", str(wish.seed), "--steps", str(wish.steps), "--size", str(wish.side)]
     penstock(platform, *words, "-o", "one.png", cwd=tmp_path)
     assert (tmp_path / "one.png").read_bytes() == first
+
+
+def test_the_readme_draws_with_the_guidance_that_the_starter_likes(
+    platform: Platform, tmp_path: Path
+) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    (line,) = (text for text in readme.splitlines() if text.startswith(".venv/bin/penstock image"))
+    penstock(platform, *shlex.split(line)[1:], "--size", "64", cwd=tmp_path)
+    with Image.open(tmp_path / "circle.png") as image:
+        assert "CFG scale: 3," in image.info["parameters"]
 
 
 def test_another_seed_prompt_or_step_is_another_picture(platform: Platform) -> None:
@@ -118,20 +134,33 @@ def test_eight_callers_at_once_get_their_own(platform: Platform) -> None:
     assert together == [by_grpc(platform, wish) for wish in wishes], "alone, later"
 
 
-@pytest.mark.parametrize("path", ["/sdapi/v1/txt2img", "/v1/images/generations"])
-def test_a_client_that_leaves_ends_its_job(platform: Platform, path: str) -> None:
-    body = LONG.webui() if "sdapi" in path else LONG.openai()
-    with ThreadPoolExecutor(1) as threads:
-        leaving = threads.submit(
-            httpx.post,
-            platform.url + path,
-            json=body,
-            headers=platform.headers(),
-            timeout=httpx.Timeout(60, read=3),
-        )
-        until(lambda: depth(platform) == 1)
-        assert isinstance(leaving.exception(60), httpx.ReadTimeout)
-    until(lambda: depth(platform) == 0)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/sdapi/v1/txt2img", LONG.webui()),
+        ("/v1/images/generations", LONG.openai()),
+        ("/v1/images/generations", LONG.openai() | {"stream": True}),
+    ],
+)
+def test_a_client_that_leaves_ends_its_job(
+    platform: Platform, path: str, body: dict[str, Any]
+) -> None:
+    """It doesn't just come to its end: it is no completed one, and steps of it were not done."""
+    before = completed(platform)
+    edge = urlsplit(platform.url)
+    client = http.client.HTTPConnection(edge.hostname or "", edge.port, timeout=TIMEOUT_S)
+    try:
+        client.request("POST", path, json.dumps(body), platform.headers())
+        until(lambda: progress(platform).step > 0, TIMEOUT_S)
+        job = progress(platform).job_id
+    finally:
+        client.close()
+    until(lambda: depth(platform) == 0, TIMEOUT_S)
+    ended = progress(platform, job)
+    assert ended.state == ended.STATE_FINISHED
+    assert 0 < ended.step < LONG.steps
+    assert ended.fraction < 1
+    assert completed(platform) == before
 
 
 def test_what_can_not_be_drawn_is_refused_alike(platform: Platform) -> None:

@@ -77,7 +77,7 @@ class Drawings:
     ) -> EventCall[progress_pb2.ImageEvent]:
         """Whole answers are streamed here, too: their images may not fit into one message."""
         metadata = grpc.aio.Metadata(*context.metadata().items())
-        timeout_s = self.settings.request_timeout_s
+        timeout_s = context.within(self.settings.request_timeout_s)
         return self._clients.images.StreamGenerate(request, timeout=timeout_s, metadata=metadata)
 
 

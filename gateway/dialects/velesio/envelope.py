@@ -55,6 +55,7 @@ _PATHS = frozenset(
         *("/", "/health", "/models", "/queue/status", "/completion", "/chat/completions"),
         *("/template", "/apply-template", "/tokenize", "/detokenize", "/props", "/slots"),
         *("/embedding", "/embeddings", "/generate-image", "/api/sd-models", "/sdapi"),
+        "/internal/progress",
     }
 )
 

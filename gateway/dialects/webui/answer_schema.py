@@ -118,6 +118,22 @@ class ProgressAnswer(msgspec.Struct):
     current_task: str | None
 
 
+class TaskProgressAnswer(msgspec.Struct):
+    """Body of the answer of `POST /internal/progress`."""
+
+    active: bool
+    queued: bool
+    completed: bool
+    paused: bool = False
+    progress: float | None = None
+    eta: float | None = None
+    """Seconds."""
+    live_preview: str | None = None
+    """A `data:` URL."""
+    id_live_preview: int = -1
+    textinfo: str | None = None
+
+
 class PngInfo(msgspec.Struct):
     """Body of the answer of `POST /sdapi/v1/png-info`."""
 

@@ -25,18 +25,24 @@ def model_of(name: str, checkpoints: Sequence[sampler_pb2.Checkpoint]) -> str:
     return found[0].model if len(found) == 1 else name.strip()
 
 
-def title_of(model: str, checkpoints: Sequence[sampler_pb2.Checkpoint]) -> tuple[str, str]:
-    """Returns title and hash of the checkpoint that is drawn with.
+def drawn_with(
+    model: str, checkpoints: Sequence[sampler_pb2.Checkpoint]
+) -> sampler_pb2.Checkpoint | None:
+    """Returns the checkpoint that a model's name means; None where it is none of them.
 
     An empty `model` is the one that the service takes by itself: the one that is loaded.
     """
     meant = model_of(model, checkpoints) if model else ""
     for checkpoint in checkpoints:
         if checkpoint.model == meant if meant else checkpoint.loaded:
-            return checkpoint.title, checkpoint.sha256
-    if not meant and checkpoints:
-        return checkpoints[0].title, checkpoints[0].sha256
-    return model, ""
+            return checkpoint
+    return checkpoints[0] if checkpoints and not meant else None
+
+
+def title_of(model: str, checkpoints: Sequence[sampler_pb2.Checkpoint]) -> tuple[str, str]:
+    """Returns title and hash of the checkpoint that is drawn with."""
+    checkpoint = drawn_with(model, checkpoints)
+    return (model, "") if checkpoint is None else (checkpoint.title, checkpoint.sha256)
 
 
 def _matching(

@@ -1,14 +1,12 @@
 """`txt2img`, `img2img` and `/generate-image`: parse, translate, call, translate back."""
 
-from collections.abc import Iterator
-
 import grpc
 import msgspec
 from penstock.image.v1 import image_pb2
 from penstock.image.v1 import image_service_pb2 as service_pb2
 from starlette.types import Receive, Scope, Send
 
-from gateway.answers import send_json
+from gateway.answers import send_pieces
 from gateway.bodies import read_body
 from gateway.clients import Clients, ask
 from gateway.context import RequestContext, context_of
@@ -21,7 +19,6 @@ from gateway.errors import ProblemError, unavailable
 from gateway.relays import CUT_SHORT, EventReader
 from gateway.settings import Settings
 from gateway.validation import decode
-from gateway.vectors import joined
 
 
 class Drawing:
@@ -29,6 +26,7 @@ class Drawing:
 
     def __init__(self, settings: Settings, clients: Clients) -> None:
         self.limit = settings.max_body_bytes
+        self.slow_reader_s = settings.slow_reader_s
         self._timeout_s = settings.request_timeout_s
         self._clients = clients
 
@@ -57,7 +55,8 @@ class Drawing:
         self, request: image_pb2.ImageRequest, wishes: Wishes, context: RequestContext
     ) -> None:
         now = await ask(self._clients.images.GetOptions, service_pb2.GetOptionsRequest(), context)
-        checkpoints = await checkpoints_of(self._clients, context) if wishes.checkpoint else ()
+        named = wishes.checkpoint or wishes.second_checkpoint
+        checkpoints = await checkpoints_of(self._clients, context) if named else ()
         translate.take_options(request, wishes, now, checkpoints)
 
     async def _gather(
@@ -94,7 +93,7 @@ class Draw:
         body = translate.filled(decode(self._decoder, data))
         keep = body.send_images is not False
         drawings = await self._drawing.draw(body, context_of(scope), receive, keep=keep)
-        await _send(drawings.answer(body), send)
+        await send_pieces(send, [*drawings.answer(body)], self._drawing.slow_reader_s)
 
 
 class GenerateImage:
@@ -109,8 +108,4 @@ class GenerateImage:
         data = await read_body(scope, receive, self._drawing.limit)
         body = translate.from_generate_image(decode(self._decoder, data))
         drawings = await self._drawing.draw(body, context_of(scope), receive)
-        await _send(drawings.only(), send)
-
-
-async def _send(pieces: Iterator[bytes], send: Send) -> None:
-    await send_json(send, await joined(pieces))
+        await send_pieces(send, [*drawings.only()], self._drawing.slow_reader_s)

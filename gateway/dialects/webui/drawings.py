@@ -14,8 +14,7 @@ from gateway.errors import Problem, ProblemError
 Body = TypeVar("Body", bound=DrawingFields)
 
 _MOST_BYTES = 512 * 1024 * 1024
-"""Largest answer; it is held in memory until the last image is there."""
-
+"""Largest answer; it is held in memory, once, until the last image is there."""
 
 _DEFAULTS: Mapping[str, object] = {
     "s_churn": 0.0,
@@ -167,6 +166,7 @@ def _effective_hires(hires: image_pb2.Hires) -> dict[str, object]:
         "hr_second_pass_steps": hires.steps,
         "hr_sampler_name": hires.sampler or None,
         "hr_scheduler": hires.scheduler or None,
+        "hr_cfg": _digits(hires.cfg_scale) if hires.HasField("cfg_scale") else None,
         "hr_prompt": hires.prompt,
         "hr_negative_prompt": hires.negative_prompt,
     }

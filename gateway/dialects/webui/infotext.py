@@ -57,6 +57,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "Hires checkpoint": ("hr_checkpoint_name", _text),
     "Hires sampler": ("hr_sampler_name", _text),
     "Hires schedule type": ("hr_scheduler", _text),
+    "Hires CFG Scale": ("hr_cfg", _number),
     "Hires prompt": ("hr_prompt", _text),
     "Hires negative prompt": ("hr_negative_prompt", _text),
     "Mask blur": ("mask_blur", _number),
@@ -72,7 +73,17 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "Clip skip": ("CLIP_stop_at_last_layers", _number),
     "VAE": ("sd_vae", _text),
     "ENSD": ("eta_noise_seed_delta", _number),
+    "Conditional mask weight": ("inpainting_mask_weight", _number),
+    "Token merging ratio": ("token_merging_ratio", _number),
+    "Token merging ratio hr": ("token_merging_ratio_hr", _number),
 }
+_UNSAID: Mapping[str, str] = {
+    "Clip skip": "1",
+    "Mask mode": "Inpaint masked",
+    "Masked content": "original",
+    "Inpaint area": "Whole picture",
+}
+"""What it means that an infotext doesn't say these: no default of requests is meant."""
 _HIRES = frozenset({"Hires upscale", "Hires upscaler", "Hires resize"})
 
 
@@ -82,6 +93,8 @@ def fields_of(infotext: str) -> dict[str, Any]:
     What only tells about the image, such as its version, says nothing.
     """
     prompt, negative, entries = _parts(infotext)
+    if entries:
+        entries = {**_UNSAID, **entries}
     fields: dict[str, Any] = {}
     options: dict[str, Any] = {}
     if prompt:

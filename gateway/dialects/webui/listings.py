@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from penstock.image.v1 import image_service_pb2 as service_pb2
@@ -10,14 +10,18 @@ from penstock.image.v1 import sampler_pb2
 from starlette.types import Receive, Scope, Send
 
 from gateway.answers import send_json
-from gateway.clients import Clients, ask
+from gateway.clients import Clients, Method, ask
 from gateway.context import RequestContext, context_of
 from gateway.dialects.webui import answer_schema as answers
+from gateway.errors import ProblemError
 
 _PAGE_SIZE = 1000
 _MOST_PAGES = 100
 _NO_RHO = -1.0
+_UNTOLD = frozenset({"MODEL_NOT_FOUND", "MODEL_NOT_READY"})
 
+Ways = TypeVar("Ways", service_pb2.ListSamplersRequest, service_pb2.ListSchedulersRequest)
+Answer = TypeVar("Answer")
 Listing = Callable[[Clients, RequestContext], Awaitable[object]]
 
 
@@ -52,9 +56,27 @@ async def _checkpoints(clients: Clients, context: RequestContext) -> list[answer
     ]
 
 
+async def _of_current(
+    method: Method[Ways, Answer], request: Ways, clients: Clients, context: RequestContext
+) -> Answer:
+    """Asks for what the checkpoint takes that the options name: it is the one that draws.
+
+    While it can't tell, for what any takes.
+    """
+    now = await ask(clients.images.GetOptions, service_pb2.GetOptionsRequest(), context)
+    request.model = now.model
+    try:
+        return await ask(method, request, context)
+    except ProblemError as error:
+        if error.problem.reason not in _UNTOLD:
+            raise
+    request.model = ""
+    return await ask(method, request, context)
+
+
 async def _samplers(clients: Clients, context: RequestContext) -> list[answers.SamplerItem]:
     request = service_pb2.ListSamplersRequest(page_size=_PAGE_SIZE)
-    page = await ask(clients.images.ListSamplers, request, context)
+    page = await _of_current(clients.images.ListSamplers, request, clients, context)
     return [
         answers.SamplerItem(sampler.name, list(sampler.aliases), dict(sampler.options))
         for sampler in page.samplers
@@ -63,7 +85,7 @@ async def _samplers(clients: Clients, context: RequestContext) -> list[answers.S
 
 async def _schedulers(clients: Clients, context: RequestContext) -> list[answers.SchedulerItem]:
     request = service_pb2.ListSchedulersRequest(page_size=_PAGE_SIZE)
-    page = await ask(clients.images.ListSchedulers, request, context)
+    page = await _of_current(clients.images.ListSchedulers, request, clients, context)
     return [
         answers.SchedulerItem(
             name=scheduler.name,
@@ -88,7 +110,14 @@ CONSTANTS: Mapping[str, Any] = {
     "script-info": [],
     # For `hr_upscaler`: those that every engine has.
     "upscalers": [answers.UpscalerItem("Lanczos"), answers.UpscalerItem("Nearest")],
-    "latent-upscale-modes": [answers.LatentMode("Latent"), answers.LatentMode("Latent (nearest)")],
+    "latent-upscale-modes": [
+        answers.LatentMode("Latent"),
+        answers.LatentMode("Latent (antialiased)"),
+        answers.LatentMode("Latent (bicubic)"),
+        answers.LatentMode("Latent (bicubic antialiased)"),
+        answers.LatentMode("Latent (nearest)"),
+        answers.LatentMode("Latent (nearest-exact)"),
+    ],
     "sd-vae": [],
     "loras": [],
     "hypernetworks": [],

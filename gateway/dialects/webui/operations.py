@@ -90,6 +90,13 @@ OPERATIONS = (
     ),
     _operation(
         "post",
+        "/internal/progress",
+        "Tells how far the job with an ID of the caller's choice is.",
+        answers.TaskProgressAnswer,
+        schema.TaskProgressRequest,
+    ),
+    _operation(
+        "post",
         f"{PREFIX}/png-info",
         "Reads what an image was drawn with.",
         answers.PngInfo,

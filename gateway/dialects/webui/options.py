@@ -39,6 +39,8 @@ class Wishes:
     """What options ask for; None where they say nothing."""
 
     checkpoint: str | None = None
+    second_checkpoint: str | None = None
+    """That of the second pass: no option, but checkpoints have to be known to tell what it is."""
     vae: str | None = None
     clip_skip: int | None = None
     output_format: "image_pb2.OutputFormat.ValueType | None" = None

@@ -26,6 +26,7 @@ from gateway.dialects.webui.listings import (
     Listed,
     MemoryState,
 )
+from gateway.dialects.webui.task_routes import TaskProgress
 from gateway.guard import Guard
 from gateway.settings import Settings
 
@@ -57,6 +58,7 @@ def _endpoints(settings: Settings, clients: Clients) -> Iterator[tuple[str, ASGI
     yield f"{PREFIX}/txt2img", Draw(drawing, schema.Txt2ImgRequest), ["POST"]
     yield f"{PREFIX}/img2img", Draw(drawing, schema.Img2ImgRequest), ["POST"]
     yield "/generate-image", GenerateImage(drawing), ["POST"]
+    yield "/internal/progress", TaskProgress(settings, clients), ["POST"]
     yield f"{PREFIX}/interrupt", Interrupt(clients), ["POST"]
     yield f"{PREFIX}/skip", Skip(clients), ["POST"]
     yield f"{PREFIX}/options", Options(settings, clients), ["GET", "POST"]

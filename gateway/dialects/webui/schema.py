@@ -87,6 +87,8 @@ class Txt2ImgRequest(DrawingFields, kw_only=True):
     hr_checkpoint_name: str | None = None
     hr_sampler_name: Name | None = None
     hr_scheduler: Name | None = None
+    hr_cfg: Scale | None = None
+    """`cfg_scale` of the second pass. The WebUI has none; its fork Forge calls it so."""
     hr_prompt: Prompt | None = None
     hr_negative_prompt: Prompt | None = None
 
@@ -138,3 +140,12 @@ class ProgressQuery(msgspec.Struct, kw_only=True):
     """Parameters of `GET /sdapi/v1/progress`."""
 
     skip_current_image: str | None = None
+
+
+class TaskProgressRequest(msgspec.Struct, kw_only=True):
+    """Body of `POST /internal/progress`."""
+
+    id_task: Annotated[str, Meta(min_length=1, max_length=128)]
+    """`force_task_id` of a request to draw."""
+    id_live_preview: Annotated[int, Meta(ge=-1, le=2**53 - 1)] | None = None
+    """Number of the preview that the client has."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from gateway.dialects.webui.schema import DrawingFields
+from gateway.dialects.webui.schema import DrawingFields, Txt2ImgRequest
 from gateway.errors import Problem
 
 _FIELDS: Mapping[str, str] = {
@@ -59,6 +59,8 @@ def drawing_spelling(body: DrawingFields) -> Spelling:
     fields = dict(_FIELDS)
     if body.sampler_name is None and body.sampler_index is not None:
         fields["sampler"] = "sampler_index"
+    if isinstance(body, Txt2ImgRequest) and body.hr_cfg is not None:
+        fields["hires.cfg_scale"] = "hr_cfg"
 
     def spelled(problem: Problem) -> Problem:
         param = problem.param or ""

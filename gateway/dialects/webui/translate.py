@@ -1,13 +1,14 @@
 """Requests to draw, translated into those of the image service. No I/O."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
 from penstock.image.v1 import image_pb2, sampler_pb2
 
 from gateway.dialects.webui import options
-from gateway.dialects.webui.checkpoints import model_of
+from gateway.dialects.webui.checkpoints import drawn_with, model_of
 from gateway.dialects.webui.infotext import fields_of
 from gateway.dialects.webui.options import Wishes, wishes_of
 from gateway.dialects.webui.refusals import refuse_undone, unsupported
@@ -49,6 +50,7 @@ _FILLS = (
     image_pb2.Inpainting.FILL_LATENT_NOTHING,
 )
 _SAME = ("Use same sampler", "Use same scheduler")
+_SAME_CHECKPOINT = ("", "none", "use same checkpoint")
 _DECODERS: Mapping[type[DrawingFields], msgspec.json.Decoder[Any]] = {
     Txt2ImgRequest: msgspec.json.Decoder(Txt2ImgRequest),
     Img2ImgRequest: msgspec.json.Decoder(Img2ImgRequest),
@@ -98,7 +100,7 @@ def from_generate_image(body: GenerateImageRequest) -> Txt2ImgRequest:
 def to_image_request(
     body: Txt2ImgRequest | Img2ImgRequest,
 ) -> tuple[image_pb2.ImageRequest, Wishes]:
-    """Translates a request to draw; returns with it what its `override_settings` wish for.
+    """Translates a request to draw; returns with it what takes the service's options to translate.
 
     Raises:
         ProblemError: a field can't be honoured, or an image is none.
@@ -132,6 +134,7 @@ def to_image_request(
     if isinstance(body, Txt2ImgRequest):
         if body.enable_hr:
             request.hires.CopyFrom(_hires(body, request.width, request.height))
+            wishes = replace(wishes, second_checkpoint=_second_checkpoint(body))
     else:
         _add_images(request, body)
     return request, wishes
@@ -143,12 +146,20 @@ def take_options(
     now: sampler_pb2.Options,
     checkpoints: Sequence[sampler_pb2.Checkpoint],
 ) -> None:
-    """Adds what only the service's options and checkpoints can tell."""
+    """Adds what only the service's options and checkpoints can tell.
+
+    Raises:
+        ProblemError: the second pass shall have a checkpoint of its own.
+    """
     format_ = request.output_format or now.output_format
     if format_ in _LOSSY:  # elsewhere the quality of JPEGs says nothing
         request.quality = options.QUALITY if wishes.quality is None else wishes.quality
     if wishes.checkpoint is not None:
         request.model = model_of(wishes.checkpoint, checkpoints)
+    if wishes.second_checkpoint is not None:
+        first = drawn_with(request.model or now.model, checkpoints)
+        if first is None or model_of(wishes.second_checkpoint, checkpoints) != first.model:
+            raise unsupported("hr_checkpoint_name", "one checkpoint draws both passes")
     interval = options.preview_interval(wishes, now)
     request.preview_interval_steps = options.shown_interval(now) if interval is None else interval
 
@@ -202,6 +213,7 @@ def _hires(body: Txt2ImgRequest, width: int, height: int) -> image_pb2.Hires:
         negative_prompt=body.hr_negative_prompt or "",
         sampler=_own(body.hr_sampler_name),
         scheduler=_own(body.hr_scheduler),
+        cfg_scale=body.hr_cfg,
     )
     across, down = body.hr_resize_x or 0, body.hr_resize_y or 0
     if not across and not down:
@@ -211,6 +223,11 @@ def _hires(body: Txt2ImgRequest, width: int, height: int) -> image_pb2.Hires:
     hires.width = _floored(across or down * width // height)
     hires.height = _floored(down or across * height // width)
     return hires
+
+
+def _second_checkpoint(body: Txt2ImgRequest) -> str | None:
+    name = (body.hr_checkpoint_name or "").strip()
+    return None if name.casefold() in _SAME_CHECKPOINT else name
 
 
 def _own(name: str | None) -> str:

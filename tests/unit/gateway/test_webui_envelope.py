@@ -74,6 +74,8 @@ def test_details_name_the_field() -> None:
         ("/sdapi", True),
         ("/generate-image", True),
         ("/api/sd-models", True),
+        ("/internal/progress", True),
+        ("/internal", False),
         ("/api/v1/ai/models", False),
         ("/generate-images", False),
         ("/sdapix/v1", False),

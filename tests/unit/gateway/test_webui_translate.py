@@ -255,6 +255,10 @@ def test_eta(sampler: str, eta: float | None, expected: float | None) -> None:
         ({"hr_scheduler": "Use same scheduler"}, {"scheduler": ""}),
         ({"hr_prompt": "y", "hr_negative_prompt": "z"}, {"prompt": "y", "negative_prompt": "z"}),
         ({"hr_upscaler": "Lanczos", "hr_second_pass_steps": 7}, {"upscaler": "Lanczos"}),
+        ({"hr_cfg": 3.5}, {"cfg_scale": 3.5}),
+        ({"hr_checkpoint_name": ""}, {"scale": 2.0}),
+        ({"hr_checkpoint_name": "None"}, {"scale": 2.0}),
+        ({"hr_checkpoint_name": "Use same checkpoint"}, {"scale": 2.0}),
     ],
 )
 def test_hires(changes: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -265,6 +269,43 @@ def test_hires(changes: dict[str, Any], expected: dict[str, Any]) -> None:
         for name in expected
     }
     assert found == pytest.approx(expected)
+
+
+CHECKPOINTS = [
+    sampler_pb2.Checkpoint(model=model, title=f"{model}.safetensors", loaded=model == "two")
+    for model in ("one", "two")
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "options", "second", "passes"),
+    [
+        (None, "one", "one.safetensors", True),
+        (None, "one", "two", False),
+        (None, "", "two", True),  # the one that is loaded
+        (None, "", "one", False),
+        ("two", "one", "two.safetensors", True),
+        ("two", "one", "one", False),
+        (None, "one", "nobody's", False),
+        ("nobody's", "one", "nobody's", False),
+    ],
+)
+def test_one_checkpoint_draws_both_passes(
+    first: str | None, options: str, second: str, *, passes: bool
+) -> None:
+    body = Txt2ImgRequest(prompt="x", enable_hr=True, hr_checkpoint_name=second)
+    if first is not None:
+        body.override_settings = {"sd_model_checkpoint": first}
+    request, wishes = translate.to_image_request(body)
+    now = sampler_pb2.Options(model=options)
+    if passes:
+        translate.take_options(request, wishes, now, CHECKPOINTS)
+        return
+    with pytest.raises(ProblemError) as caught:
+        translate.take_options(request, wishes, now, CHECKPOINTS)
+    problem = caught.value.problem
+    assert (problem.param, problem.status) == ("hr_checkpoint_name", 400)
+    assert "'hr_checkpoint_name'" in problem.message
 
 
 @pytest.mark.parametrize(

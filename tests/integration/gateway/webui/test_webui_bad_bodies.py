@@ -24,6 +24,8 @@ BODIES: dict[str, dict[str, Any]] = {
         "seed": 5,
         "enable_hr": True,
         "hr_scale": 1.5,
+        "hr_cfg": 5.5,
+        "hr_checkpoint_name": "second",
         "cfg_scale": 7.5,
         "styles": [],
         "override_settings": {"CLIP_stop_at_last_layers": 2, "sd_vae": "Automatic"},
@@ -41,6 +43,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "inpaint_full_res": True,
     },
     "/generate-image": {"prompt": "x", "seed": 1, "sampler_name": "Euler", "width": 64},
+    "/internal/progress": {"id_task": "task(a)", "id_live_preview": 3},
     f"{API}/options": {"sd_model_checkpoint": "first", "CLIP_stop_at_last_layers": 2},
     f"{API}/png-info": {"image": INIT},
 }

@@ -108,6 +108,7 @@ def test_a_seed_is_drawn_and_told(api: webuiapi.WebUIApi) -> None:
         ({"subseed": 5, "subseed_strength": 0.5}, ("Variation seed: 5",)),
         ({"seed_resize_from_w": 32, "seed_resize_from_h": 32}, ("Seed resize from: 32x32",)),
         ({"enable_hr": True, "hr_scale": 2}, ("Hires",)),
+        ({"enable_hr": True, "hr_checkpoint_name": "first"}, ("Hires",)),
         ({"tiling": True}, ("Tiling: True",)),
         ({"override_settings": {"CLIP_stop_at_last_layers": 2}}, ("Clip skip: 2",)),
         ({"override_settings": {"sd_model_checkpoint": "second"}}, ("Model: second",)),
@@ -134,6 +135,7 @@ def test_wishes(api: webuiapi.WebUIApi, changes: dict[str, Any], words: tuple[st
         ({"enable_hr": True, "hr_upscaler": "Nobody's"}, 400, "hr_upscaler"),
         ({"override_settings": {"sd_model_checkpoint": "nobody's"}}, 404, "model_not_found"),
         ({"override_settings": {"sd_vae": "nobody's"}}, 400, "sd_vae"),
+        ({"enable_hr": True, "hr_checkpoint_name": "second"}, 400, "hr_checkpoint_name"),
         ({"restore_faces": True}, 400, "restore_faces"),
         ({"script_name": "X/Y/Z plot"}, 422, "script_name"),
         ({"alwayson_scripts": {"ADetailer": {"args": [True]}}}, 422, "ADetailer"),
@@ -207,6 +209,37 @@ def test_png_info(api: webuiapi.WebUIApi, http: httpx.Client) -> None:
     assert again["images"] == drawn.json["images"]
     plain = api.png_info(Image.new("RGB", (8, 8)))
     assert (plain.info, plain.parameters) == ("", {})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"enable_hr": True, "hr_scale": 2, "hr_cfg": 3.5, "cfg_scale": 5},
+        {"inpainting_fill": 1, "inpaint_full_res": False, "mask_blur": 2},
+        {"inpainting_fill": 2, "inpaint_full_res": True, "inpainting_mask_invert": 1},
+    ],
+)
+def test_an_infotext_draws_the_same_again(http: httpx.Client, body: dict[str, Any]) -> None:
+    """Also where the options have changed meanwhile."""
+    path, pictures = "/sdapi/v1/txt2img", {}
+    if "enable_hr" not in body:
+        mask = Image.new("L", (64, 64), 0)
+        ImageDraw.Draw(mask).rectangle((20, 30, 50, 60), fill=255)
+        files = {"mask": png(mask), "init_images": png(Image.new("RGB", (64, 64), (255, 0, 0)))}
+        encoded = {name: base64.b64encode(file).decode() for name, file in files.items()}
+        path = "/sdapi/v1/img2img"
+        pictures = encoded | {"init_images": [encoded["init_images"]]}
+    asked = {"prompt": "x", "steps": 3, "seed": 9, "width": 64, "height": 64, **body}
+    drawn = http.post(path, json=asked | pictures).json()
+    infotext = json.loads(drawn["info"])["infotexts"][0]
+    assert ("Hires CFG Scale: 3.5" in infotext) is ("hr_cfg" in body)
+    http.post("/sdapi/v1/options", json={"CLIP_stop_at_last_layers": 2})
+    try:
+        again = http.post(path, json={"infotext": infotext, **pictures}).json()
+    finally:
+        http.post("/sdapi/v1/options", json={"CLIP_stop_at_last_layers": 1})
+    assert json.loads(again["info"])["infotexts"] == [infotext]
+    assert again["images"] == drawn["images"]
 
 
 def test_options_and_models(api: webuiapi.WebUIApi) -> None:
@@ -284,11 +317,19 @@ def test_progress_interrupt_and_wait(api: webuiapi.WebUIApi, other: webuiapi.Web
     assert api.get_progress()["progress"] == 0
 
 
-def test_a_job_has_the_id_that_its_client_chose(http: httpx.Client, api: Any) -> None:
+def test_a_job_has_the_id_that_its_client_chose(
+    platform: WebuiPlatform, http: httpx.Client, api: Any
+) -> None:
     body = {"prompt": "long", "force_task_id": "task(abc)", **LONG}
     with ThreadPoolExecutor(1) as pool:
         drawing = pool.submit(http.post, "/sdapi/v1/txt2img", json=body)
         assert _seen(api, lambda progress: True)["current_task"] == "task(abc)"
+        told = _task(http, "task(abc)")
+        assert (told["active"], told["completed"]) == (True, False)
+        assert 0 < told["progress"] < 1
+        assert not _task(http, "task(other)")["active"]
+        theirs = {"authorization": f"Bearer {platform.tokens[1]}"}
+        assert not _task(http, "task(abc)", headers=theirs)["active"], "it is not their job"
         answer = httpx.post(
             f"{http.base_url}/sdapi/v1/txt2img", json=body, headers=http.headers, timeout=_WAIT_S
         )
@@ -296,6 +337,8 @@ def test_a_job_has_the_id_that_its_client_chose(http: httpx.Client, api: Any) ->
         assert answer.json()["error"]["code"] == "conflict"
         api.interrupt()
         assert drawing.result(_WAIT_S).status_code == 200
+    told = _task(http, "task(abc)")
+    assert (told["active"], told["completed"]) == (False, True)
     answer = http.post("/sdapi/v1/txt2img", json={"prompt": "x", "force_task_id": "a b"})
     assert answer.status_code == 400
     assert "force_task_id" in answer.json()["error"]["details"]
@@ -368,6 +411,11 @@ def test_a_killed_service_is_told_and_heals(
     until_served(str(http.base_url), platform.tokens[0])
     drawn = api.txt2img(prompt="x", steps=1, width=64, height=64)
     assert len(drawn.images) == 1
+
+
+def _task(http: httpx.Client, name: str, **more: Any) -> dict[str, Any]:
+    """What is told of a job, by its ID."""
+    return http.post("/internal/progress", json={"id_task": name}, **more).json()
 
 
 def _seen(api: webuiapi.WebUIApi, wanted: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.integration.gateway.conftest import TOKEN, Edge
 from tests.integration.gateway.image_peer import CHECKPOINTS, SEED, picture
-from tests.integration.gateway.test_edge_streams import raw_request
+from tests.integration.gateway.test_edge_streams import raw_request, read_head
 
 API = "/sdapi/v1"
 TXT, IMG = f"{API}/txt2img", f"{API}/img2img"
@@ -110,9 +110,28 @@ async def test_a_large_batch_fits(edge: Edge) -> None:
     """Images come one by one: together they are larger than any message may be."""
     answer = await edge.http.post(TXT, json={"prompt": "huge", "batch_size": 9}, timeout=60)
     assert answer.status_code == 200
+    assert int(answer.headers["content-length"]) == len(answer.content)
     images = answer.json()["images"]
     assert len(images) == 9
     assert sum(map(len, images)) > 90_000_000
+
+
+class TestSlowReaders:
+    @pytest.fixture
+    def edge_changes(self) -> dict[str, object]:
+        return {"slow_reader_s": 0.2}
+
+    async def test_an_answer_that_nobody_takes_is_let_go(self, edge: Edge) -> None:
+        """It isn't handed over as a whole, to lie in the connection's buffer."""
+        running = edge.server.server_state.tasks
+        reader, writer = await asyncio.open_connection(edge.host, edge.port, limit=1024)
+        writer.write(raw_request({"prompt": "huge", "batch_size": 4}, TXT))
+        head = await read_head(reader)
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        assert length > 32 << 20
+        await edge.backend.until(lambda: not running, 30)
+        assert len(await reader.read()) < length
+        writer.close()
 
 
 async def test_generate_image(edge: Edge) -> None:
@@ -130,6 +149,30 @@ async def test_a_checkpoint_by_any_name(edge: Edge, name: str) -> None:
     settings = {"sd_model_checkpoint": name}
     await edge.http.post(TXT, json={"prompt": "x", "override_settings": settings})
     assert sent(edge).model == ("second" if name == SECOND else "first")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "status"),
+    [
+        ("Use same checkpoint", {}, 200),
+        (SECOND, {}, 200),  # the one that is loaded
+        ("second", {"sd_model_checkpoint": "second"}, 200),
+        ("first", {}, 400),
+        ("second", {"sd_model_checkpoint": "first"}, 400),
+        ("nobody's", {}, 400),
+    ],
+)
+async def test_the_second_pass_has_no_checkpoint_of_its_own(
+    edge: Edge, name: str, options: dict[str, Any], status: int
+) -> None:
+    body = {"prompt": "x", "hr_checkpoint_name": name, "override_settings": options}
+    answer = await edge.http.post(TXT, json=body | {"enable_hr": True})
+    assert answer.status_code == status
+    if status == 400:
+        assert envelope(answer)["details"] == "The field at fault is 'hr_checkpoint_name'."
+        assert not edge.vectors.images.requests
+    answer = await edge.http.post(TXT, json=body)
+    assert answer.status_code == 200, "there is no second pass"
 
 
 async def test_options(edge: Edge) -> None:
@@ -237,6 +280,54 @@ async def test_progress(edge: Edge) -> None:
     assert (await edge.http.get(f"{API}/progress")).json() == idle
 
 
+async def test_progress_by_the_clients_own_id(edge: Edge) -> None:
+    """As `force_task_id` named it: what one key draws at once is told apart."""
+
+    async def told(**more: Any) -> dict[str, Any]:
+        answer = await edge.http.post("/internal/progress", json={"id_task": "task(a)", **more})
+        assert answer.status_code == 200
+        assert edge.vectors.images.asked[-1] == "task(a)"
+        return answer.json()
+
+    nothing = {
+        "active": False,
+        "queued": False,
+        "completed": False,
+        "paused": False,
+        "progress": None,
+        "eta": None,
+        "live_preview": None,
+        "id_live_preview": -1,
+        "textinfo": "Waiting...",
+    }
+    assert await told() == nothing
+    edge.vectors.images.progress = progress = progress_pb2.Progress(
+        job_id="task(a)", state=progress_pb2.Progress.STATE_QUEUED, queue_position=2
+    )
+    assert await told() == nothing | {"queued": True, "textinfo": "In queue: 2 before it"}
+    progress.state = progress_pb2.Progress.STATE_RUNNING
+    progress.fraction, progress.batch_index, progress.step_count = 0.25, 1, 20
+    progress.remaining_duration.FromMilliseconds(1500)
+    running = nothing | {"active": True, "progress": 0.25, "eta": 1.5, "textinfo": None}
+    assert await told() == running
+    assert await told(id_live_preview=7) == running | {"id_live_preview": 7}
+    progress.preview.data, progress.preview.mime_type = b"preview", "image/jpeg"
+    progress.preview.step = 10
+    shown = f"data:image/jpeg;base64,{base64.b64encode(b'preview').decode()}"
+    assert await told() == running | {"live_preview": shown, "id_live_preview": 30}
+    assert await told(id_live_preview=7) == running | {
+        "live_preview": shown,
+        "id_live_preview": 30,
+    }
+    assert await told(id_live_preview=30) == running | {"id_live_preview": 30}
+    progress.state = progress_pb2.Progress.STATE_FINISHED
+    assert await told() == nothing | {"completed": True}
+    for body in ({}, {"id_task": None}, {"id_task": ""}, {"id_task": "x" * 129}):
+        answer = await edge.http.post("/internal/progress", json=body)
+        assert answer.status_code == 400
+        assert envelope(answer)["details"] == "The field at fault is 'id_task'."
+
+
 async def test_an_interrupted_job_answers_with_what_it_has(edge: Edge) -> None:
     drawing = asyncio.create_task(edge.http.post(TXT, json={"prompt": "waiting"}))
     await edge.vectors.images.begun.wait()
@@ -280,7 +371,8 @@ async def test_lists(edge: Edge) -> None:
     assert [model["title"] for model in models] == [FIRST, SECOND]
     assert set(models[0]) == {"title", "model_name", "hash", "sha256", "filename", "config"}
     assert (await edge.http.get(f"{API}/samplers")).json() == [
-        {"name": "Euler a", "aliases": ["k_euler_a"], "options": {"uses_ensd": "True"}}
+        {"name": "Euler a", "aliases": ["k_euler_a"], "options": {"uses_ensd": "True"}},
+        {"name": "Heun", "aliases": [], "options": {}},
     ]
     schedulers = (await edge.http.get(f"{API}/schedulers")).json()
     assert [(s["name"], s["label"], s["default_rho"]) for s in schedulers] == [
@@ -303,6 +395,24 @@ async def test_lists(edge: Edge) -> None:
         ("reload-checkpoint", b"{}"),
     ):
         assert (await edge.http.post(f"{API}/{name}")).content == body
+
+
+@pytest.mark.parametrize(
+    ("model", "samplers", "schedulers"),
+    [
+        ("first", ["Euler a"], ["karras"]),
+        ("second", ["Heun"], ["simple"]),
+        ("gone", ["Euler a", "Heun"], ["karras", "simple"]),
+    ],
+)
+async def test_what_the_chosen_checkpoint_takes_is_listed(
+    edge: Edge, model: str, samplers: list[str], schedulers: list[str]
+) -> None:
+    """What another takes is refused. One that is gone takes nothing: then all there is."""
+    edge.vectors.images.options.model = model
+    for name, expected in (("samplers", samplers), ("schedulers", schedulers)):
+        answer = await edge.http.get(f"{API}/{name}")
+        assert [item["name"] for item in answer.json()] == expected
 
 
 @pytest.mark.parametrize(
@@ -351,8 +461,9 @@ async def test_credentials(edge: Edge, authorization: str | None, status: int) -
             ("GET", f"{API}/samplers"),
             ("GET", "/api/sd-models"),
             ("POST", "/generate-image"),
+            ("POST", "/internal/progress"),
         ):
-            body = {"json": {"prompt": "x"}} if method == "POST" else {}
+            body = {"json": {"prompt": "x", "id_task": "a"}} if method == "POST" else {}
             answer = await http.request(method, path, headers=headers, **body)
             assert answer.status_code == status
             if status == 401:
@@ -432,7 +543,10 @@ async def test_the_openapi_document_has_them(edge: Edge) -> None:
     samplers = document["paths"][f"{API}/samplers"]["get"]["responses"]["200"]["content"]
     items = samplers["application/json"]["schema"]["items"]
     assert items == {"$ref": "#/components/schemas/SamplerItem"}
-    for path in ("/generate-image", "/api/sd-models", f"{API}/options", f"{API}/progress"):
+    for path in (
+        *("/generate-image", "/api/sd-models", "/internal/progress"),
+        *(f"{API}/options", f"{API}/progress"),
+    ):
         assert path in document["paths"]
 
 
