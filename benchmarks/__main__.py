@@ -14,6 +14,8 @@ import benchmarks.engine.bench as engine
 import benchmarks.image.bench as image
 import benchmarks.policy.bench as policy
 import benchmarks.retrieval.bench as retrieval
+import benchmarks.schemas.bench as schemas
+import benchmarks.start.bench as start
 import benchmarks.training.bench as training
 import benchmarks.tritonserver.bench as tritonserver
 from benchmarks.edge.contestants import TITLES as EDGES
@@ -38,11 +40,15 @@ def main() -> int:
             "training",
             "policy",
             "triton",
+            "start",
+            "schemas",
         ],
     )
     parser.add_argument("--quick", action="store_true", help="one short round; rough figures")
     parser.add_argument(
-        "--rounds", type=int, help="rounds of each scenario (edge: 5, policy: 15, others: 3)"
+        "--rounds",
+        type=int,
+        help="rounds of each scenario (edge, start: 5, policy: 15, schemas: 30, others: 3)",
     )
     parser.add_argument("--edge", action="append", choices=list(EDGES), help="only this edge")
     parser.add_argument(
@@ -88,6 +94,10 @@ def _chosen(asked: argparse.Namespace) -> list[Run]:
     policies = replace(policies, rounds=asked.rounds or policies.rounds)
     tritons = tritonserver.QUICK if asked.quick else tritonserver.Options()
     tritons = replace(tritons, rounds=asked.rounds or tritons.rounds)
+    begun = start.QUICK if asked.quick else start.Options()
+    begun = replace(begun, rounds=asked.rounds or begun.rounds)
+    decoded = schemas.QUICK if asked.quick else schemas.Options()
+    decoded = replace(decoded, rounds=asked.rounds or decoded.rounds)
     runs: dict[str, Run] = {
         "edge": lambda: edge.run(edges, _say),
         "engine": lambda: engine.run(engines, _say),
@@ -99,6 +109,8 @@ def _chosen(asked: argparse.Namespace) -> list[Run]:
         "training": lambda: training.run(trainings, _say),
         "policy": lambda: policy.run(policies, _say),
         "triton": lambda: tritonserver.run(tritons, _say),
+        "start": lambda: start.run(begun, _say),
+        "schemas": lambda: schemas.run(decoded, _say),
     }
     return [run for name, run in runs.items() if asked.benchmark in (None, name)]
 

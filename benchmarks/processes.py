@@ -118,13 +118,13 @@ class Child:
         await self._process.stdin.drain()
         return await self._line(timeout_s)
 
-    async def stop(self) -> None:
-        """Asks it to end, and ends it when it does not."""
+    async def stop(self, within_s: float = _STOP_S) -> None:
+        """Asks it to end, and ends it when it does not within that time."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
             try:
-                await asyncio.wait_for(self._process.wait(), _STOP_S)
+                await asyncio.wait_for(self._process.wait(), within_s)
             except TimeoutError:
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()

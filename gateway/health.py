@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from typing import Any
 
 import grpc
 import orjson
@@ -41,12 +42,14 @@ class Report:
     """ready, loading or unavailable, by service."""
     expected: frozenset[str]
     """Services that should be there."""
+    counts: bool
+    """Whether the place where limits are counted is there."""
 
     @property
     def status(self) -> str:
         """healthy, degraded or unhealthy."""
         states = [self.states[name] for name in self.expected]
-        if all(state == "ready" for state in states):
+        if self.counts and all(state == "ready" for state in states):
             return "healthy"
         workers = [self.states[name] for name in self.expected if name != "model"]
         return "degraded" if "ready" in workers else "unhealthy"
@@ -61,6 +64,7 @@ class Health:
         self._expected = set(settings.expected_services)
         self._keys = keys
         self._checks = checks
+        self._counts = _redis(settings.redis.url, settings.redis.timeout_s)
         self._version = platform_version()
         self._asking: asyncio.Task[Report] | None = None
         self._asked = float("-inf")
@@ -75,8 +79,8 @@ class Health:
             "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "version": self._version,
             "services": {
-                # The job queue is embedded so far: it is there whenever the edge is.
-                "redis": "connected",
+                # Without a Redis the edge counts for itself: that is there whenever the edge is.
+                "redis": "connected" if report.counts else "disconnected",
                 **{worker: report.states[name] for worker, name in _WORKERS.items()},
             },
             "ready": ready,
@@ -96,12 +100,14 @@ class Health:
         return await asyncio.shield(self._asking)
 
     async def _ask(self) -> Report:
-        names = list(self._checks)
-        states = await asyncio.gather(*(_state(self._checks[name]) for name in names))
-        report = dict(zip(names, states, strict=True))
+        states, counts = await asyncio.gather(self._states(), self._counts())
         # A service that was there once is missed from then on.
-        self._expected.update(name for name, state in report.items() if state != "unavailable")
-        return Report(report, frozenset(self._expected))
+        self._expected.update(name for name, state in states.items() if state != "unavailable")
+        return Report(states, frozenset(self._expected), counts)
+
+    async def _states(self) -> dict[str, str]:
+        states = await asyncio.gather(*map(_state, self._checks.values()))
+        return dict(zip(self._checks, states, strict=True))
 
 
 async def _state(check: HealthCheck) -> str:
@@ -111,3 +117,30 @@ async def _state(check: HealthCheck) -> str:
         return "unavailable"
     serving = answer.status == health_pb2.HealthCheckResponse.SERVING
     return "ready" if serving else "loading"
+
+
+def _redis(url: str, timeout_s: float) -> Callable[[], Awaitable[bool]]:
+    """Returns what asks whether Redis answers, over a connection of its own each time."""
+    if not url:
+        return _always
+    # Only who counts in Redis needs its client.
+    from policy.limits_redis import AWAY, storage
+
+    bridge: Any = storage(url, min(timeout_s, _DEADLINE_S)).bridge
+    client: Any = bridge.get_connection()
+
+    async def answers() -> bool:
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                await client.ping()
+        except AWAY:
+            return False
+        finally:
+            await client.connection_pool.disconnect()
+        return True
+
+    return answers
+
+
+async def _always() -> bool:
+    return True

@@ -75,7 +75,7 @@ class ApiSettings:
     cors_origins: tuple[str, ...] = ("*",)
     """Which origins."""
     models: Mapping[str, ModelSettings] = field(default_factory=dict[str, ModelSettings])
-    """Models to serve, by ID. Default: the starter that comes with the repository. As a variable:
+    """Models to serve, by ID. Default: the starters that come with the repository. As a variable:
     JSON."""
 
 

@@ -2,17 +2,20 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from socket import socket
 
 from services.cli.environment import service_environment
 from services.cli.failures import Failure, UsageFailure
-from services.cli.ports import Address, free_port, is_free, next_free_port, parse_address
+from services.cli.ports import Address, free_port, listen, next_free_port, parse_address
 from services.cli.roster import EDGE, Entry
 from services.settings import ServiceSettings, ServicesSettings, Settings
 
 _WITHOUT_MODELS = "echo"
 """The engine that needs no model: every service that has models has it."""
+_SOMEBODY = "another program"
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Wish:
         """Returns it as settings; those given show the address that host and port only change."""
         found: dict[str, object] = {}
         if self.host is not None or self.port is not None:
-            address = parse_address(settings.api.address)
+            address = _parse(settings.api.address, _key(EDGE.name))
             host = address.host if self.host is None else self.host
             port = address.port if self.port is None else self.port
             found["api.address"] = str(Address(host, port))
@@ -63,23 +66,28 @@ class Plan:
 
 def make_plan(entries: Sequence[Entry], settings: Settings, wish: Wish, service_token: str) -> Plan:
     """Decides on addresses. Raises Failure when one that was asked for is taken."""
+    wanted = {
+        entry.name: _parse(_address(entry.name, settings), _key(entry.name)) for entry in entries
+    }
+    reserved = {address.port for address in wanted.values()}
     addresses: dict[str, Address] = {}
     moved: dict[str, Address] = {}
-    for entry in entries:
-        if entry is EDGE:
-            addresses[entry.name] = edge_address(settings.api.address)
-            continue
-        service: ServiceSettings = getattr(settings.services, entry.name)
-        standard: ServiceSettings = getattr(Settings().services, entry.name)
-        address = _parse(service.address, f"services.{entry.name}.address")
-        if not _free(address, f"services.{entry.name}.address"):
-            explicit = service.address != standard.address or service.target != service.address
-            if explicit:
-                raise _taken(entry.name, address, f"[services.{entry.name}] address")
-            moved[entry.name] = address
-            taken = {other.port for other in addresses.values()}
-            address = Address(address.host, free_port(address.host, taken))
-        addresses[entry.name] = address
+    # What was asked for comes first, the edge's before all: the rest gives way.
+    order = sorted(wanted, key=lambda name: (_may_move(name, settings), name != EDGE.name))
+    with ExitStack() as listeners:  # so that no two of ours find the same address free
+        for name in order:
+            address = wanted[name]
+            listener = _listen(address, _key(name))
+            if listener is not None:
+                listeners.enter_context(listener)
+            elif address.port and not _may_move(name, settings):
+                raise _taken(name, address, _owner(address, addresses))
+            elif name != EDGE.name:  # the others are told where it is before it runs
+                if address.port:
+                    moved[name] = address
+                address = Address(address.host, free_port(address.host, reserved))
+                reserved.add(address.port)
+            addresses[name] = address
     return Plan(
         entries=entries,
         addresses=addresses,
@@ -90,9 +98,12 @@ def make_plan(entries: Sequence[Entry], settings: Settings, wish: Wish, service_
 
 def edge_address(text: str) -> Address:
     """Returns the edge's address. Raises Failure when it is taken, or isn't one."""
-    address = _parse(text, "api.address")
-    if address.port and not _free(address, "api.address"):
-        raise _taken(EDGE.name, address, "--port")
+    address = _parse(text, _key(EDGE.name))
+    listener = _listen(address, _key(EDGE.name))
+    if listener is not None:
+        listener.close()
+    elif address.port:
+        raise _taken(EDGE.name, address, _SOMEBODY)
     return address
 
 
@@ -130,9 +141,37 @@ def _parse(text: str, key: str) -> Address:
         raise UsageFailure(f"The address is wrong: {error}.", field=key) from None
 
 
-def _free(address: Address, key: str) -> bool:
+def _key(name: str) -> str:
+    """Returns the setting that a program's address is."""
+    return "api.address" if name == EDGE.name else f"services.{name}.address"
+
+
+def _address(name: str, settings: Settings) -> str:
+    if name == EDGE.name:
+        return settings.api.address
+    service: ServiceSettings = getattr(settings.services, name)
+    return service.address
+
+
+def _may_move(name: str, settings: Settings) -> bool:
+    """Tells whether nobody asked for the address: then others don't count on it."""
+    if name == EDGE.name:
+        return False
+    service: ServiceSettings = getattr(settings.services, name)
+    standard: ServiceSettings = getattr(Settings().services, name)
+    return service.address == standard.address and service.target == service.address
+
+
+def _owner(address: Address, addresses: Mapping[str, Address]) -> str:
+    """Says who has an address that is taken."""
+    ours = (name for name, other in addresses.items() if other.port == address.port)
+    return next(ours, _SOMEBODY)
+
+
+def _listen(address: Address, key: str) -> socket | None:
+    """Listens there. None where another one does, and for port 0, which is always free."""
     try:
-        return address.port == 0 or is_free(address)
+        return listen(address) if address.port else None
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise UsageFailure(
@@ -143,12 +182,14 @@ def _free(address: Address, key: str) -> bool:
         ) from None
 
 
-def _taken(name: str, address: Address, how: str) -> Failure:
-    other = next_free_port(address)
+def _taken(name: str, address: Address, owner: str) -> Failure:
     if name == EDGE.name:
+        other = next_free_port(address)
         hint = f"Stop it, or choose another port: penstock serve --port {other or 'N'}"
+    elif owner == _SOMEBODY:
+        hint = f"Stop it, or change [services.{name}] address; without one a free port is taken."
     else:
-        hint = f"Stop it, or change {how}; without one a free port is taken."
+        hint = f"Change one of the two; without [services.{name}] address a free port is taken."
     return UsageFailure(
-        f"{address}, where {name} shall listen, is taken by another program.", hint=hint
+        f"{address}, where {name} shall listen, is taken by {owner}.", hint=hint, field=_key(name)
     )

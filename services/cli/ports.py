@@ -25,20 +25,33 @@ def parse_address(text: str) -> Address:
     return Address(host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port))
 
 
-def is_free(address: Address) -> bool:
-    """Tells whether a program could listen there. Raises OSError for a host that isn't ours."""
+def listen(address: Address) -> socket.socket | None:
+    """Listens there until the socket is closed; None where another one listens.
+
+    Raises OSError for a host that isn't ours.
+    """
     family, kind, protocol, _, bound = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM
     )[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(bound)
-            probe.listen(1)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            return False
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(bound)
+        listener.listen(1)
+    except OSError as error:
+        listener.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return None
+    return listener
+
+
+def is_free(address: Address) -> bool:
+    """Tells whether a program could listen there. Raises OSError for a host that isn't ours."""
+    listener = listen(address)
+    if listener is None:
+        return False
+    listener.close()
     return True
 
 

@@ -63,12 +63,14 @@ def serve(
 
 def _serve(wish: Wish, output: Output, verbose: bool) -> int:
     settings = read_settings(wish.config, wish.data_dir)
-    settings = read_settings(wish.config, wish.data_dir, wish.overrides(settings))
     entries = [entry for entry in runnable() if entry is not EDGE or settings.api.enabled]
+    if EDGE not in entries:
+        _refuse_address(wish, settings)
+    settings = read_settings(wish.config, wish.data_dir, wish.overrides(settings))
     data_dir = settings.services.data_dir.absolute()
     lock = _lock(data_dir)
     try:
-        if settings.api.enabled:
+        if EDGE in entries:
             edge_address(settings.api.address)  # before anything is written
         key, is_new = ensure_admin_key(data_dir)
         token = settings.auth.service_token or ensure_service_token(data_dir)
@@ -98,6 +100,20 @@ def counted_apart(settings: Settings) -> bool:
         settings.limits.tokens_per_month,
     )
     return any(limits) and not settings.redis.url
+
+
+def _refuse_address(wish: Wish, settings: Settings) -> None:
+    """Refuses the options of an edge that won't run."""
+    options = {"--host": wish.host, "--port": wish.port}
+    given = [option for option, value in options.items() if value is not None]
+    if not given:
+        return
+    why = "it is not installed here" if settings.api.enabled else "[api] enabled is false"
+    raise UsageFailure(
+        f"{' and '.join(given)} would be the edge's, which does not run: {why}.",
+        hint="Leave them out" + ("." if settings.api.enabled else ", or set enabled to true."),
+        field="" if settings.api.enabled else "api.enabled",
+    )
 
 
 def _lock(data_dir: Path) -> DirectoryLock:

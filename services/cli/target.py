@@ -122,7 +122,7 @@ def read_settings(
     except SettingsError as error:
         raise UsageFailure(
             f"The configuration is wrong: {error}" + ("" if str(error).endswith("?") else "."),
-            hint="README.md lists every key.",
+            hint="docs/configuration.md lists every key.",
         ) from error
 
 

@@ -1,10 +1,12 @@
+import contextlib
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from services.cli.failures import Failure
-from services.cli.plan import Wish, command, make_plan
+from services.cli.plan import Plan, Wish, command, make_plan
 from services.cli.ports import (
     Address,
     connectable,
@@ -75,18 +77,136 @@ def settings(**variables: str) -> Settings:
     return load(env={f"PENSTOCK_{name.upper()}": value for name, value in variables.items()})
 
 
+@pytest.fixture
+def defaults(monkeypatch: pytest.MonkeyPatch) -> dict[str, Address]:
+    """Default addresses of the services that are free here, whatever else this machine runs."""
+    standard = Settings()
+    names = [entry.name for entry in ROSTER if entry is not EDGE]
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
+        ports = [listener.getsockname()[1] for listener in sockets]
+    found = {name: Address("127.0.0.1", port) for name, port in zip(names, ports, strict=True)}
+    services = replace(
+        standard.services,
+        **{
+            name: replace(getattr(standard.services, name), address=str(address))
+            for name, address in found.items()
+        },
+    )
+    monkeypatch.setattr("services.cli.plan.Settings", lambda: replace(standard, services=services))
+    return found
+
+
+def standing(defaults: dict[str, Address], **changes: str) -> Settings:
+    """Settings with those defaults, and with what somebody asked for."""
+    addresses = {f"services_{name}_address": str(each) for name, each in defaults.items()}
+    return settings(**{"api_address": "127.0.0.1:0", **addresses, **changes})
+
+
+def none_shared(plan: Plan) -> bool:
+    ports = [address.port for address in plan.addresses.values()]
+    return len(set(ports)) == len(ports)
+
+
+def test_free_ports_are_none_of_those_that_others_want() -> None:
+    wanted = [port for port in range(65536) if port // 2 % 4]
+    assert free_port("127.0.0.1", wanted) // 2 % 4 == 0
+
+
+def test_the_defaults_of_a_free_machine(defaults: dict[str, Address]) -> None:
+    plan = make_plan(ROSTER, standing(defaults), Wish(), "token")
+    assert plan.addresses == {**defaults, "gateway": ("127.0.0.1", 0)}
+    assert plan.moved == {}
+
+
 def test_a_taken_default_port_gives_way_to_a_free_one(
-    taken: Address, monkeypatch: pytest.MonkeyPatch
+    defaults: dict[str, Address], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.cli.plan.is_free", lambda address: address.port != 50051)
-    plan = make_plan([MODEL, INFERENCE], settings(), Wish(), "token")
-    assert plan.moved == {"model": ("127.0.0.1", 50051)}
-    assert plan.addresses["inference"].port == 50052
+    avoided: list[set[int]] = []
+
+    def chosen(host: str, taken: set[int]) -> int:
+        avoided.append(set(taken))
+        return free_port(host, taken)
+
+    monkeypatch.setattr("services.cli.plan.free_port", chosen)
+    with socket.create_server(defaults["model"]):
+        plan = make_plan([MODEL, INFERENCE, EDGE], standing(defaults), Wish(), "token")
+    assert plan.moved == {"model": defaults["model"]}
     moved = plan.addresses["model"]
-    assert moved.port not in {50051, 50052}
+    assert moved.host == "127.0.0.1"
+    assert plan.addresses["inference"] == defaults["inference"]
+    assert avoided == [{defaults["model"].port, defaults["inference"].port, 0}]
+    assert none_shared(plan)
     assert plan.environment["PENSTOCK_SERVICES_MODEL_ADDRESS"] == str(moved)
-    assert plan.environment["PENSTOCK_SERVICES_INFERENCE_ADDRESS"] == "127.0.0.1:50052"
+    told = plan.environment["PENSTOCK_SERVICES_INFERENCE_ADDRESS"]
+    assert told == str(defaults["inference"])
     assert "PENSTOCK_SERVICES_IMAGE_ADDRESS" not in plan.environment, "it does not run"
+
+
+def test_two_that_move_get_two_ports(
+    defaults: dict[str, Address], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the kernel would offer the same one twice."""
+    same, other = free_port("127.0.0.1"), free_port("127.0.0.1")
+    offers = [same, same, other]
+
+    def offered(_: str, taken: set[int]) -> int:
+        return next(port for port in offers if port not in taken)
+
+    monkeypatch.setattr("services.cli.plan.free_port", offered)
+    with socket.create_server(defaults["model"]), socket.create_server(defaults["inference"]):
+        plan = make_plan([MODEL, INFERENCE], standing(defaults), Wish(), "token")
+    assert {address.port for address in plan.addresses.values()} == {same, other}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
+@pytest.mark.parametrize("name", [entry.name for entry in ROSTER if entry is not EDGE])
+def test_a_service_gives_its_default_port_to_the_edge(
+    name: str, host: str, defaults: dict[str, Address]
+) -> None:
+    port = defaults[name].port
+    wish = Wish(host=host, port=port)
+    edge = wish.overrides(settings())["api.address"]
+    plan = make_plan(ROSTER, standing(defaults, api_address=str(edge)), wish, "token")
+    assert plan.addresses["gateway"] == (host, port)
+    assert plan.moved == {name: defaults[name]}
+    assert plan.addresses[name].port not in {0, port}
+    assert none_shared(plan)
+
+
+def test_a_service_gives_its_default_port_to_a_later_one_that_asks_for_it(
+    defaults: dict[str, Address],
+) -> None:
+    asked = standing(defaults, services_inference_address=str(defaults["model"]))
+    plan = make_plan([MODEL, INFERENCE], asked, Wish(), "token")
+    assert plan.addresses["inference"] == defaults["model"]
+    assert plan.moved == {"model": defaults["model"]}
+
+
+def test_two_that_ask_for_one_address(defaults: dict[str, Address]) -> None:
+    port = free_port("127.0.0.1")
+    both = {f"services_{name}_address": f"127.0.0.1:{port}" for name in ("model", "inference")}
+    with pytest.raises(Failure, match="where inference shall listen, is taken by model"):
+        make_plan([MODEL, INFERENCE], standing(defaults, **both), Wish(), "token")
+    edge = {"services_model_address": f"127.0.0.1:{port}", "api_address": f"0.0.0.0:{port}"}
+    with pytest.raises(Failure, match="where model shall listen, is taken by gateway") as caught:
+        make_plan(ROSTER, standing(defaults, **edge), Wish(), "token")
+    assert caught.value.field == "services.model.address"
+
+
+def test_port_0_of_a_service_is_a_port_that_others_are_told(defaults: dict[str, Address]) -> None:
+    asked = standing(defaults, services_model_address="127.0.0.1:0")
+    plan = make_plan([MODEL, EDGE], asked, Wish(), "token")
+    assert plan.addresses["model"].port != 0
+    assert plan.environment["PENSTOCK_SERVICES_MODEL_ADDRESS"] == str(plan.addresses["model"])
+    assert plan.addresses["gateway"].port == 0, "it says where it is, and nobody calls it before"
+    assert plan.moved == {}
+
+
+def test_an_address_of_the_edge_that_is_none() -> None:
+    with pytest.raises(Failure, match="not host:port") as caught:
+        Wish(port=1).overrides(settings(api_address="somewhere"))
+    assert caught.value.field == "api.address"
 
 
 def test_a_taken_port_that_was_asked_for_is_an_error(taken: Address) -> None:
@@ -116,7 +236,7 @@ def test_children_get_what_the_command_line_says(tmp_path, monkeypatch) -> None:
     for name in with_engines:
         assert environment[f"PENSTOCK_SERVICES_{name.upper()}_ENGINE"] == "echo"
     other = Wish(engine="openvino")  # which makes no vectors
-    environment = make_plan([EDGE], settings(), other, "token").environment
+    environment = make_plan([EDGE], settings(api_address="127.0.0.1:0"), other, "token").environment
     assert "PENSTOCK_SERVICES_EMBEDDING_ENGINE" not in environment
     environment = plan.environment
     assert environment["PENSTOCK_LOG_LEVEL"] == "debug"

@@ -1,0 +1,1 @@
+"""How long the platform takes from a warm start to the first token."""
