@@ -82,6 +82,12 @@ class Recorder:
                 self._news.clear()
                 await self._news.wait()
 
+    async def steps(self, count: int = 4) -> None:
+        """Waits for steps of the engine: a token comes of each."""
+        before = len(self.tokens())
+        await self.until(lambda: len(self.tokens()) >= before + count)
+        assert not self.over, "it ended by itself, and tells nothing of what else does"
+
     async def until_over(self) -> "Recorder":
         await self.until(lambda: self.over)
         return self
@@ -107,6 +113,12 @@ def sequence(
     scored = bool(params.pop("prompt_logprobs", False))
     sampling = SamplingParams(max_tokens=max_tokens, seed=seed, **params)  # type: ignore[arg-type]
     return SequenceRequest(prompt, sampling, prompt_logprobs=scored)
+
+
+def computed(engine: Engine) -> float | None:
+    """Sequences that the engine computed, summed over its steps. None: another process does."""
+    figures = engine.status().figures
+    return None if figures is None else figures.batch.total
 
 
 async def until(condition: Callable[[], bool], timeout: float = 20) -> None:

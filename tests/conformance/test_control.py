@@ -12,7 +12,7 @@ from services.errors import (
 )
 from services.inference.engine import EndReason, Engine, EngineStatus, LoadedModel, Priority
 from tests.conformance.conftest import Make
-from tests.conformance.recorder import Recorder, sequence, submit, until
+from tests.conformance.recorder import Recorder, computed, sequence, submit, until
 
 PROMPT = [ord(character) - 30 for character in "a-long-story"]
 """Tokens of the tiny models' vocabulary that are a text: some backends are given that."""
@@ -32,19 +32,27 @@ def counts(engine: Engine) -> tuple[int, int]:
 
 async def test_cancel_frees_within_a_step(loaded: LoadedModel) -> None:
     engine = loaded.engine
-    recorder = endless(engine, 3)
+    recorder, clock = endless(engine, 3), endless(engine)
     await recorder.until(lambda: len(recorder.events) > 9)
-    assert counts(engine) == (3, 0)
+    await clock.until(lambda: clock.admitted)
+    assert counts(engine) == (4, 0)
     assert recorder.handle is not None
     recorder.handle.cancel()
-    heard = len(recorder.events)
-    await until(lambda: counts(engine) == (0, 0))
+    heard, ticked, before = len(recorder.events), len(clock.tokens()), computed(engine)
+    await clock.steps()
+    assert counts(engine) == (1, 0)
     recorder.handle.cancel()
     recorder.handle.finish(0)
     recorder.handle.pause()
     recorder.handle.resume()
-    await asyncio.sleep(0.05)
+    assert clock.handle is not None
+    clock.handle.cancel()
+    other = await submit(engine, sequence(PROMPT, 20, ignore_eos=True)).until_over()
+    assert counts(engine) == (0, 0)
     assert len(recorder.events) == heard, "an event came after cancel"
+    if before is not None:
+        others = len(other.tokens()) + len(clock.tokens()) - ticked
+        assert (computed(engine) or 0) - before <= others + 3, "more than one step of it"
 
 
 async def test_cancel_in_the_queue(make: Make) -> None:
@@ -53,16 +61,19 @@ async def test_cancel_in_the_queue(make: Make) -> None:
     await until(lambda: counts(engine) == (1, 1))
     assert waiting.handle is not None
     waiting.handle.cancel()
-    await until(lambda: counts(engine) == (1, 0))
+    await running.steps()
+    assert counts(engine) == (1, 0)
     assert running.handle is not None
     running.handle.cancel()
-    await asyncio.sleep(0.02)
+    await submit(engine, sequence(PROMPT, 4, ignore_eos=True)).until_over()
+    assert counts(engine) == (0, 0)
     assert waiting.events == []
 
 
 async def test_finish_ends_one_sequence(loaded: LoadedModel) -> None:
     engine = loaded.engine
     completed = engine.status().completed_24h
+    clock = endless(engine)
     recorder = submit(
         engine,
         sequence(PROMPT, 100_000, ignore_eos=True),
@@ -72,12 +83,16 @@ async def test_finish_ends_one_sequence(loaded: LoadedModel) -> None:
     await recorder.until(lambda: 1 in recorder.ends)
     recorder.finish(0)
     recorder.finish(0)
-    await until(lambda: counts(engine) == (1, 0))
+    await clock.steps()
+    assert counts(engine) == (2, 0)
     before = len(recorder.tokens(2))
     await recorder.until(lambda: len(recorder.tokens(2)) > before + 2)
     recorder.finish(2)
-    await until(lambda: counts(engine) == (0, 0))
+    await clock.steps()
+    assert counts(engine) == (1, 0)
     assert recorder.ends == {1}
+    assert clock.handle is not None
+    clock.handle.cancel()
     assert engine.status().completed_24h == completed + 1
 
 
@@ -120,17 +135,20 @@ async def test_pause_of_all_and_cancel(loaded: LoadedModel) -> None:
     recorder.handle.pause()
     await asyncio.sleep(0.02)
     recorder.handle.cancel()
-    await until(lambda: counts(loaded.engine) == (0, 0))
+    await submit(loaded.engine, sequence(PROMPT, 4, ignore_eos=True)).until_over()
+    assert counts(loaded.engine) == (0, 0)
 
 
 async def test_deadline_while_running(loaded: LoadedModel) -> None:
     loop = asyncio.get_running_loop()
-    recorder = endless(loaded.engine, 2, deadline=loop.time() + 0.15)
+    deadline = loop.time() + 0.15
+    recorder = endless(loaded.engine, 2, deadline=deadline)
     await recorder.until_over()
+    assert loop.time() >= deadline, "it was not over yet"
     assert recorder.admitted
     assert isinstance(recorder.failure, DeadlineExceeded)
-    assert abs(loop.time() - 0.15) >= 0
-    await until(lambda: counts(loaded.engine) == (0, 0))
+    await submit(loaded.engine, sequence(PROMPT, 4, ignore_eos=True)).until_over()
+    assert counts(loaded.engine) == (0, 0)
 
 
 async def test_deadline_in_the_queue(make: Make) -> None:
@@ -249,9 +267,8 @@ async def test_status_counts(make: Make) -> None:
     for recorder in (first, second, third):
         assert recorder.handle is not None
         recorder.handle.cancel()
-    await until(lambda: counts(engine) == (0, 0))
-    assert engine.status().completed_24h == 0
     await submit(engine, sequence(PROMPT, 2)).until_over()
+    assert counts(engine) == (0, 0)
     assert engine.status().completed_24h == 1
 
 
@@ -290,7 +307,7 @@ async def test_a_sink_that_raises_loses_its_group_only(
     loaded.engine.submit(GroupRequest([sequence(PROMPT, 1000, ignore_eos=True)]), broken)
     other = await submit(loaded.engine, sequence(PROMPT, 20, ignore_eos=True)).until_over()
     assert other.end().reason is EndReason.LENGTH
-    await until(lambda: counts(loaded.engine) == (0, 0))
+    assert counts(loaded.engine) == (0, 0)
     assert "broken sink" in caplog.text
 
 

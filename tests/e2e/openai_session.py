@@ -7,6 +7,7 @@ import json
 import pathlib
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -361,14 +362,34 @@ def refused_schema(client: openai.OpenAI) -> None:
 
 
 def disconnect(client: openai.OpenAI) -> None:
+    """An answer whose reader left is not written to its end: the platform counts those that are."""
+    before = queue(client)["completed_jobs_24h"]
     for _ in range(3):
         events = client.chat.completions.create(
-            model=MODEL, messages=STORY, max_tokens=400, stream=True, logit_bias={}
+            model=MODEL,
+            messages=STORY,
+            max_tokens=1900,
+            stream=True,
+            logit_bias={},
+            extra_body={"ignore_eos": True},
         )
         next(iter(events))
         events.close()
-    time.sleep(0.2)
+    deadline = time.monotonic() + 60
+    while queue(client)["queue_depth"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert queue(client)["completed_jobs_24h"] == before
     assert client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=2).choices
+    assert queue(client)["completed_jobs_24h"] == before + 1
+
+
+def queue(client: openai.OpenAI) -> dict[str, Any]:
+    """What the platform does now, and has done."""
+    place = str(client.base_url).removesuffix("/v1/") + "/queue/status"
+    request = urllib.request.Request(place, headers=client.auth_headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
 
 
 def norm(vector: list[float]) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,29 +15,34 @@ from urllib.parse import urlsplit
 import grpc
 import httpx
 import pytest
-from penstock.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
+from penstock.inference.v1 import inference_service_pb2, inference_service_pb2_grpc, queue_pb2
 from penstock.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
 
-from tests.e2e.stack import STARTER, Platform, configuration, running
+from tests.e2e.callers import STORY, Callers, chat
+from tests.e2e.stack import MINILM, STARTER, Platform, configuration, running
 from tests.e2e.test_serve import answer_again
 
 pytestmark = pytest.mark.timeout(600)  # where others work too, models load slowly
-STORY = {
-    "model": "penstock-starter",
-    "messages": [{"role": "user", "content": "Tell me a story"}],
-    "max_tokens": 400,
-    "ignore_eos": True,
-}
+LONG = STORY | {"max_tokens": 1900}
+"""As long as the model can."""
 
 
-def running_sequences(platform: Platform) -> int:
+def queue(platform: Platform) -> queue_pb2.QueueStatus:
     with grpc.insecure_channel(platform.address("inference")) as channel:
-        status = inference_service_pb2_grpc.InferenceServiceStub(channel).GetQueueStatus(
+        return inference_service_pb2_grpc.InferenceServiceStub(channel).GetQueueStatus(
             inference_service_pb2.GetQueueStatusRequest(),
             metadata=(("authorization", f"Bearer {platform.key}"),),
             timeout=10,
         )
-    return status.depth
+
+
+def running_sequences(platform: Platform) -> int:
+    return queue(platform).depth
+
+
+def completed(platform: Platform) -> int:
+    """Answers that came to their end, as the engine counts them."""
+    return queue(platform).completed_24h
 
 
 def until(condition: Any, within_s: float = 20) -> None:
@@ -49,21 +54,24 @@ def until(condition: Any, within_s: float = 20) -> None:
 
 def test_a_departed_client_frees_its_sequence(platform: Platform) -> None:
     until(lambda: running_sequences(platform) == 0)
+    before = completed(platform)
     with httpx.stream(
         "POST",
         f"{platform.url}/v1/chat/completions",
-        json=STORY | {"stream": True, "max_tokens": 900},
+        json=LONG | {"stream": True},
         headers=platform.headers(),
         timeout=60,
     ) as response:
         next(response.iter_lines())
-    until(lambda: running_sequences(platform) == 0, 5)
+    until(lambda: running_sequences(platform) == 0)
+    assert completed(platform) == before, "it was written to its end"
 
 
 def test_a_client_that_leaves_a_whole_answer_frees_its_sequence(platform: Platform) -> None:
     until(lambda: running_sequences(platform) == 0)
+    before = completed(platform)
     place = urlsplit(platform.url)
-    body = json.dumps(STORY | {"max_tokens": 900, "n": 4}).encode()
+    body = json.dumps(LONG | {"n": 4}).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: {place.netloc}\r\n"
         f"Authorization: Bearer {platform.key}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -71,12 +79,14 @@ def test_a_client_that_leaves_a_whole_answer_frees_its_sequence(platform: Platfo
     with socket.create_connection((place.hostname, place.port)) as connection:
         connection.sendall(head.encode() + body)
         until(lambda: running_sequences(platform) > 0)
-    until(lambda: running_sequences(platform) == 0, 5)
+    until(lambda: running_sequences(platform) == 0)
+    assert completed(platform) == before, "it was written to its end"
 
 
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A platform whose services may be killed; one of its models can't be loaded."""
+    """A platform whose services may be killed; one of its models can't be loaded. A drawing takes
+    the echo engine: what matters is whether its service is there."""
     folder = tmp_path_factory.mktemp("fragile")
     broken = folder / "broken"
     broken.mkdir()
@@ -84,19 +94,42 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     models = {
         "penstock-starter": {"path": str(STARTER), "type": "chat"},
         "broken": {"path": str(broken), "type": "chat"},
+        "all-minilm-l6-v2": {"path": str(MINILM), "type": "embedding"},
+        "painter": {"path": "echo", "type": "image"},
     }
-    with running(folder, configuration(models)) as started:
+    config = configuration(models, '[services.image]\nengine = "echo"\n')
+    with running(folder, config) as started:
         yield started
+
+
+class Catalogue:
+    """The platform's models, asked with its key."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._channel = grpc.insecure_channel(platform.address("model"))
+        self._stub = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._metadata = (("authorization", f"Bearer {platform.key}"),)
+
+    def __enter__(self) -> Catalogue:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._channel.close()
+
+    def get(self, model: str) -> model_pb2.Model:
+        request = model_service_pb2.GetModelRequest(name=f"models/{model}")
+        return self._stub.GetModel(
+            request, metadata=self._metadata, timeout=60, wait_for_ready=True
+        )
+
+    def deploy(self, request: model_service_pb2.DeployModelRequest) -> model_pb2.Model:
+        return self._stub.DeployModel(request, metadata=self._metadata, timeout=120)
 
 
 def test_a_broken_model_fails_with_a_reason_and_the_others_serve(fragile: Platform) -> None:
     answer_again(fragile)
-    with grpc.insecure_channel(fragile.address("model")) as channel:
-        stub = model_service_pb2_grpc.ModelServiceStub(channel)
-        model = stub.GetModel(
-            model_service_pb2.GetModelRequest(name="models/broken"),
-            metadata=(("authorization", f"Bearer {fragile.key}"),),
-        )
+    with Catalogue(fragile) as models:
+        model = models.get("broken")
     assert model.state == model_pb2.Model.STATE_FAILED
     assert model.state_message
     refused = httpx.post(
@@ -111,7 +144,7 @@ def test_killing_inference_mid_stream_is_said_and_healed(fragile: Platform) -> N
     with httpx.stream(
         "POST",
         f"{fragile.url}/v1/chat/completions",
-        json=STORY | {"stream": True, "max_tokens": 900},
+        json=LONG | {"stream": True},
         headers=fragile.headers(),
         timeout=60,
     ) as response:
@@ -125,48 +158,102 @@ def test_killing_inference_mid_stream_is_said_and_healed(fragile: Platform) -> N
     answer_again(fragile)
 
 
-def test_a_killed_service_comes_back_and_is_said_so(fragile: Platform) -> None:
-    for service in ("model", "inference", "gateway"):
-        before, told = fragile.pid(service), len(fragile.log.read_text())
-        os.kill(before, signal.SIGKILL)
-        answer_again(fragile)
-        until(lambda name=service, pid=before: fragile.pid(name) != pid)
-        assert service in fragile.log.read_text()[told:]
-    assert "restart" in fragile.log.read_text().lower()
+KILLED = [
+    ("model",),
+    ("inference", "gateway"),
+    ("embedding", "image", "training", "retrieval"),
+]
+"""Every service, at most some at once: it is the same for each of them, and takes a while."""
+WORK: dict[str, tuple[str, dict[str, Any] | None]] = {
+    "model": ("/v1/models", None),
+    "inference": ("/v1/chat/completions", STORY | {"max_tokens": 3}),
+    "gateway": ("/v1/models", None),
+    "embedding": ("/v1/embeddings", {"model": "all-minilm-l6-v2", "input": "hello"}),
+    "image": ("/v1/images/generations", {"model": "painter", "prompt": "a", "size": "64x64"}),
+    "training": ("/v1/files", None),
+    "retrieval": ("/v1/vector_stores", None),
+}
+"""What can't be answered without a service: its path, and what is posted there."""
+
+
+@pytest.mark.parametrize("services", KILLED, ids="-".join)
+def test_killed_services_come_back_and_are_said_so(
+    fragile: Platform, services: tuple[str, ...]
+) -> None:
+    before = {service: fragile.pid(service) for service in services}
+    told = len(fragile.log.read_text())
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+
+    def said() -> list[str]:
+        return fragile.log.read_text()[told:].splitlines()
+
+    for service, pid in before.items():
+        again = re.compile(rf"{service} is ready again after \d+\.\d s\.")
+        until(lambda again=again: any(map(again.fullmatch, said())), 120)
+        restarting = re.compile(rf"{service} was killed by SIGKILL\. Restarting in \d+\.\d s\.")
+        assert len([line for line in said() if restarting.fullmatch(line)]) == 1, said()
+        assert fragile.pid(service) != pid
+    for service in services:
+        until(lambda service=service: works(fragile, service), 120)
+    others = set(fragile.facts["pids"]) - {"supervisor", *services}
+    assert not [line for line in said() if line.startswith(tuple(f"{o} was" for o in others))]
+    with Catalogue(fragile) as models:
+        for name in ("penstock-starter", "all-minilm-l6-v2", "painter"):
+            until(lambda name=name: models.get(name).state == model_pb2.Model.STATE_READY, 120)
+
+
+def works(platform: Platform, service: str) -> bool:
+    path, body = WORK[service]
+    try:
+        answer = httpx.request(
+            "GET" if body is None else "POST",
+            platform.url + path,
+            json=body,
+            headers=platform.headers(),
+            timeout=60,
+        )
+    except httpx.TransportError:
+        assert service == "gateway"
+        return False
+    assert answer.status_code in {200, 503}, answer.text
+    return answer.status_code == 200
+
+
+def test_a_model_is_ready_whose_service_was_killed_while_it_was_deployed(
+    fragile: Platform,
+) -> None:
+    with Catalogue(fragile) as models:
+        made = models.deploy(wanted("late"))
+        pid = fragile.pid("inference")
+        os.kill(pid, signal.SIGKILL)
+        assert made.state == model_pb2.Model.STATE_DEPLOYING
+        until(lambda: fragile.facts["pids"].get("inference", pid) != pid, 120)
+        until(lambda: models.get("late").state == model_pb2.Model.STATE_READY, 120)
+    until(lambda: chat(fragile, "late", 3).status_code == 200)
+
+
+def wanted(name: str, **more: Any) -> model_service_pb2.DeployModelRequest:
+    return model_service_pb2.DeployModelRequest(
+        model_id=name, source=str(STARTER), kind=model_pb2.MODEL_KIND_CHAT, **more
+    )
 
 
 def test_deploying_a_revision_loses_no_request(fragile: Platform) -> None:
-    metadata = (("authorization", f"Bearer {fragile.key}"),)
-    request = model_service_pb2.DeployModelRequest(
-        model_id="mine",
-        source=str(STARTER),
-        kind=model_pb2.MODEL_KIND_CHAT,
-        wait=True,
-        allow_update=True,
-    )
-    with grpc.insecure_channel(fragile.address("model")) as channel:
-        stub = model_service_pb2_grpc.ModelServiceStub(channel)
-        first = stub.DeployModel(request, metadata=metadata, timeout=60)
+    with Catalogue(fragile) as models:
+        request = wanted("mine", wait=True, allow_update=True)
+        first = models.deploy(request)
         assert first.state == model_pb2.Model.STATE_READY
-        outcomes: list[int] = []
-        stop = threading.Event()
-
-        def ask() -> None:
-            with httpx.Client(headers=fragile.headers(), timeout=60) as client:
-                while not stop.is_set() and len(outcomes) < 2000:
-                    body = STORY | {"model": "mine", "max_tokens": 20}
-                    answer = client.post(f"{fragile.url}/v1/chat/completions", json=body)
-                    outcomes.append(answer.status_code)
-
-        callers = [threading.Thread(target=ask) for _ in range(2)]
-        for caller in callers:
-            caller.start()
-        request.load_options.context_length = 512
-        second = stub.DeployModel(request, metadata=metadata, timeout=60)
-        until(lambda: len(outcomes) > 3)
-        stop.set()
-        for caller in callers:
-            caller.join()
+        old = chat(fragile, "mine", 1).json()["system_fingerprint"]
+        with Callers(fragile, "mine") as callers:
+            until(lambda: min(callers.heard_from(old)) > 0, 120)
+            request.load_options.context_length = 512
+            second = models.deploy(request)
+            assert second.state == model_pb2.Model.STATE_READY
+            new = chat(fragile, "mine", 1).json()["system_fingerprint"]
+            assert new != old
+            # One stream follows the other: the one that the takeover came upon has ended by then.
+            until(lambda: callers.heard_from(new)[0] >= 5 and callers.heard_from(new)[1] > 0, 120)
     assert second.revision.name != first.revision.name
-    assert second.state == model_pb2.Model.STATE_READY
-    assert set(outcomes) == {200}
+    assert set(callers.answers) == {(200, old), (200, new)}
+    assert set(callers.streams) == {("data: [DONE]", old), ("data: [DONE]", new)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.e2e.callers import STORY
 from tests.e2e.stack import (
     REPOSITORY,
     STARTER,
@@ -46,15 +48,36 @@ def test_the_table_shows_everything_and_its_curl_line_works(tmp_path: Path) -> N
         assert httpx.get(f"{platform.url}/v1/models").status_code == 401
         pids = list(platform.facts["pids"].values())
         assert all(alive(pid) for pid in pids)
-        platform.process.send_signal(signal.SIGINT)
+        *written, usage, end = stopped_while_it_writes(platform)
+        assert json.loads(written[-1])["choices"][0]["finish_reason"] == "length"
+        assert json.loads(usage)["usage"]["completion_tokens"] == 300, "what runs finishes first"
+        assert end == "[DONE]"
         assert platform.process.wait(60) == 0
         assert not any(alive(pid) for pid in pids)
+        assert "Stopped." in platform.log.read_text()
     again = tmp_path / "again"
     again.mkdir()
     (tmp_path / "data").rename(again / "data")
     with running(again, configuration(MODELS)) as platform:
         assert platform.key not in platform.log.read_text(), "later starts say where it is"
         assert "admin-key" in platform.log.read_text()
+
+
+def stopped_while_it_writes(platform: Platform) -> list[str]:
+    """Ctrl-C while an answer is written: returns what came of it."""
+    body = STORY | {"model": "penstock-starter", "stream": True, "max_tokens": 300}
+    body["stream_options"] = {"include_usage": True}
+    with httpx.stream(
+        "POST",
+        f"{platform.url}/v1/chat/completions",
+        json=body,
+        headers=platform.headers(),
+        timeout=60,
+    ) as answer:
+        lines = (line.removeprefix("data: ") for line in answer.iter_lines() if line)
+        first = next(lines)
+        platform.process.send_signal(signal.SIGINT)
+        return [first, *lines]
 
 
 def test_a_taken_edge_port_is_a_clear_error(tmp_path: Path) -> None:

@@ -69,10 +69,23 @@ const scenarios = {
     assert(!cut.choices[0].message.content.includes("a"));
   },
   async disconnect() {
-    const stream = await client.chat.completions.create({ model, messages: story, stream: true });
+    const queue = async () => {
+      const answer = await fetch(`${url}/queue/status`, { headers: { authorization: `Bearer ${key}` } });
+      assert.equal(answer.status, 200);
+      return answer.json();
+    };
+    const before = (await queue()).completed_jobs_24h;
+    const request = { model, messages: story, stream: true, max_tokens: 1900, ignore_eos: true };
+    const stream = await client.chat.completions.create(request);
     for await (const _ of stream) break;
     stream.controller.abort();
+    for (let tries = 0; (await queue()).queue_depth; tries++) {
+      assert(tries < 1200);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    assert.equal((await queue()).completed_jobs_24h, before); // it was not written to its end
     assert((await client.chat.completions.create({ model, messages: hello, max_tokens: 2 })).choices.length);
+    assert.equal((await queue()).completed_jobs_24h, before + 1);
   },
   async embeddings() {
     const input = ["The sky on Mars is red.", "The sea is deep."];

@@ -126,6 +126,7 @@ class Bench:
         outcomes: list[tuple[Batch, Span, list[int]]] = []
         for batch in step.batches:
             for span in batch.spans:
+                assert span.sequence.stage is Stage.RUNNING, "it is over, and computed"
                 assert span.sequence.key in step.resident
                 assert span.start == span.sequence.computed
                 outcomes.append((batch, span, choose(span, token) if span.completes else []))

@@ -187,6 +187,51 @@ def test_idle_when_there_is_nothing_to_do() -> None:
     assert not bench.scheduler.due(bench.now)
 
 
+CANCELLED: dict[str, tuple[tuple[int, int], int]] = {
+    "reading": ((60, 9), 1),
+    "decoding": ((3, 30), 4),
+    "reading and decoding": ((30, 30), 3),
+    "waiting": ((3, 30), 0),
+}
+"""What a cancelled request is about: prompt length and max_tokens, and after how many steps."""
+
+
+@pytest.mark.parametrize("drafted", [0, 8])
+@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.parametrize("underway", [False, True])
+@pytest.mark.parametrize("stage", CANCELLED)
+def test_the_step_after_a_cancellation_has_nothing_of_it(
+    stage: str, underway: bool, paused: bool, drafted: int
+) -> None:
+    """Also where it comes while a step computes: the next one is planned without it."""
+    size, steps = CANCELLED[stage]
+    bench = Bench(slots=4, step_tokens=32, speculative_tokens=drafted)
+    other = bench.submit(request((2, 40)))
+    bench.step()
+    group = bench.submit(request(size, size, kind=1))
+    for _ in range(steps):
+        bench.step()
+    if paused:
+        bench.scheduler.pause(group)
+    heard = len(bench.heard[group])
+    if underway:
+        bench.step(between=lambda: bench.scheduler.cancel(group, bench.now))
+    else:
+        bench.scheduler.cancel(group, bench.now)
+    assert bench.counts() == (1, 0)
+    assert bench.pool.owned == 1, "its rows are others'"
+    assert bench.scheduler.due(bench.now)
+    step = bench.scheduler.plan(bench.now)
+    computed = [span.sequence for batch in step.batches for span in batch.spans]
+    assert computed == other.sequences
+    assert step.resident == {other.sequences[0].key}
+    bench.take()
+    assert len(bench.heard[group]) == heard, "it was told of after its cancellation"
+    figures = bench.scheduler.status(bench.now).figures
+    assert figures is not None
+    assert figures.cancel_s.count == 1
+
+
 class SchedulerMachine(RuleBasedStateMachine):
     groups = Bundle("groups")
 
@@ -249,6 +294,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def cancel(self, group: GroupState) -> None:
         self.touched.add(group)
         self.bench.scheduler.cancel(group)
+        assert group.over
 
     @rule(group=groups, index=st.integers(-1, 7))
     def finish(self, group: GroupState, index: int) -> None:
