@@ -17,7 +17,7 @@ from penstock.inference.v1.inference_service_pb2_grpc import InferenceServiceStu
 from tests.e2e.drawing import Wish
 from tests.e2e.library import Library
 from tests.e2e.story import TIMEOUT_S, Place
-from tests.e2e.test_parity import to_proto
+from tests.e2e.test_parity import to_chat
 
 LONG_DRAWN = Wish(seed=1, side=256, steps=150, count=8)
 
@@ -97,7 +97,7 @@ class Told:
         services = ("inference", "image", "retrieval")
         channels = {name: self._opened.enter_context(place.channel(name)) for name in services}
         call: Any = {"metadata": place.metadata, "timeout": TIMEOUT_S}
-        chat = InferenceServiceStub(channels["inference"]).StreamChat(to_proto(body), **call)
+        chat = InferenceServiceStub(channels["inference"]).StreamChat(to_chat(body), **call)
         library = Library(channels["retrieval"], place.key)
         question = library.question(shelf, "What color is the sky on Mars?")
         question.model = model

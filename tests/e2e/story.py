@@ -28,7 +28,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.drawing import MODEL as PAINTER
 from tests.e2e.drawing import Wish
 from tests.e2e.library import CHAT, EMBEDDER, Library, document, text_of
-from tests.e2e.test_parity import COLOUR, to_proto
+from tests.e2e.parity_rows import COLOUR
+from tests.e2e.test_parity import to_chat
 
 TIMEOUT_S = 240.0
 STORY = {"model": CHAT, "messages": [{"role": "user", "content": "Tell me a story"}]}
@@ -104,10 +105,10 @@ def chats(place: Place) -> tuple[str, str]:
     with place.channel("inference") as channel:
         stub = InferenceServiceStub(channel)
         call = {"metadata": place.metadata, "timeout": TIMEOUT_S}
-        answer = stub.Chat(to_proto(GREEDY), **call)
+        answer = stub.Chat(to_chat(GREEDY), **call)
         assert answer.choices[0].message.parts[0].text == text
         assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == counted
-        told = list(stub.StreamChat(to_proto(GREEDY), **call))
+        told = list(stub.StreamChat(to_chat(GREEDY), **call))
     assert "".join(event.delta.text for event in told) == text
     reasons = [event.finished.reason for event in told if event.HasField("finished")]
     assert reasons == [event_pb2.FINISH_REASON_LENGTH]
@@ -153,7 +154,7 @@ def can_what_it_names(place: Place) -> dict[str, bool]:
         with place.http() as http, place.channel("inference") as channel:
             answer = http.post("/v1/chat/completions", json=body)
             stub = InferenceServiceStub(channel)
-            call = stub.Chat.future(to_proto(body), metadata=place.metadata, timeout=TIMEOUT_S)
+            call = stub.Chat.future(to_chat(body), metadata=place.metadata, timeout=TIMEOUT_S)
             if not able[name]:
                 assert answer.status_code == 400, answer.text
                 assert field in answer.json()["error"]["message"]
