@@ -20,6 +20,7 @@ from starters.chat.recipe.conversation import Example, normalise
 from starters.chat.recipe.curriculum import SEED, SKILLS, draw
 from starters.chat.recipe.rendering import render
 from starters.chat.recipe.skills.tools import calls_in
+from starters.computing import fast_dtype
 
 MODEL: Final = Path(__file__).parent.parent / "model"
 _BATCH: Final = 50
@@ -82,7 +83,7 @@ def _json(text: str) -> Any:
 def answers(folder: Path, prompts: list[str]) -> Iterator[str]:
     """Answers prompts greedily, in batches padded on the left."""
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=fast_dtype()).eval()
     for start in range(0, len(prompts), _BATCH):
         texts = prompts[start : start + _BATCH]
         given = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)

@@ -6,10 +6,8 @@ python -m starters.chat.recipe.train
 from __future__ import annotations
 
 import argparse
-import ctypes
 import multiprocessing as mp
 import queue
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import astuple
@@ -19,13 +17,13 @@ from typing import Final
 import torch
 from tokenizers import Tokenizer
 
-from services.weights.processor import choose_dtype
 from starters.chat.recipe import tokenizer as bpe
 from starters.chat.recipe.batches import Batch, Encoder, batch
 from starters.chat.recipe.curriculum import SCHEDULE, SEED, Schedule
 from starters.chat.recipe.export import export
 from starters.chat.recipe.network import Network
 from starters.chat.recipe.start import begin
+from starters.computing import Muon, fast_dtype, keep_memory
 
 HERE: Final = Path(__file__).parent.parent
 WORK: Final = HERE / ".work"
@@ -55,21 +53,13 @@ def _produce(path: str, steps: range, made: mp.Queue[Batch]) -> None:
                 continue
 
 
-def keep_memory() -> None:
-    """Tells glibc to keep freed memory: fresh pages for each large tensor cost time."""
-    if sys.platform == "linux":
-        allocator = ctypes.CDLL(None)
-        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**27)):  # mmap max, trim, top pad
-            allocator.mallopt(option, value)
-
-
 def optimizers(network: Network) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the layers, AdamW for the embedding and the norms."""
     matrices = [p for layer in network.layers for p in layer.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
     others = [p for p in network.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(matrices, lr=_MATRIX_RATE, momentum=0.95, weight_decay=0.01),
+        Muon(matrices, _MATRIX_RATE),
         torch.optim.AdamW(others, lr=_OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
     ]
 
@@ -89,7 +79,7 @@ class Training:
         self.device = device
         self.tokenizer = _tokenizer()
         torch.manual_seed(SEED)
-        self.network = Network(dtype=choose_dtype("auto", device))
+        self.network = Network(dtype=fast_dtype(device))
         begin(self.network)
         self.network.to(device)
         self.optimizers = optimizers(self.network)

@@ -6,6 +6,7 @@ python -m starters.image.recipe.autoencoder
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -17,10 +18,11 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 from torch.nn import functional
 
-from starters.image.recipe.curriculum import SEED, sampled
+from starters.computing import fast, keep_memory
+from starters.image.recipe.curriculum import SEED, SHARES, sampled
 from starters.image.recipe.drawing import render
 from starters.image.recipe.paths import AUTOENCODER
-from starters.image.recipe.training import Average, keep_memory, rate
+from starters.image.recipe.training import Average, rate
 
 _WIDTH: Final = 32
 _CROP: Final = 128
@@ -61,9 +63,9 @@ def autoencoder() -> AutoencoderTiny:
     )
 
 
-def pixels(scene_seed: int, size: int) -> Tensor:
+def pixels(scene_seed: int, size: int, shares: Mapping[str, float] = SHARES) -> Tensor:
     """A training scene as a picture with values from -1 to 1."""
-    image = render(sampled(Random(scene_seed)).drawing, size)
+    image = render(sampled(Random(scene_seed), shares).drawing, size)
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
@@ -128,7 +130,7 @@ def _phase(model: AutoencoderTiny, number: int) -> AutoencoderTiny:
     for step in range(phase.steps):
         for group in optimizer.param_groups:
             group["lr"] = phase.peak * rate(step, phase.steps, warm=100)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast():
             lowered, error = loss(model, crops(before + step), phase, noise)
         lowered.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 from typing import Final
@@ -28,6 +28,22 @@ KINDS: Final[dict[str, tuple[Callable[[Random], Scene], float]]] = {
     "stripes": (stripes, 0.015),
 }
 """Each kind of scene and its share of training, before the captions that name nothing."""
+
+SHARES: Final[Mapping[str, float]] = {name: share for name, (_, share) in KINDS.items()}
+
+FINISHING: Final[Mapping[str, float]] = {
+    "one": 0.5,
+    "several": 0.12,
+    "two": 0.17,
+    "three": 0.02,
+    "inside": 0.02,
+    "thing": 0.06,
+    "landscape": 0.08,
+    "plain": 0.01,
+    "fading": 0.01,
+    "stripes": 0.01,
+}
+"""The shares of the last lesson, of which half is a shape by itself."""
 
 _VAGUE_SHARE: Final = 0.03
 _VAGUE: Final = (
@@ -92,13 +108,12 @@ def _ours(scene: Scene, held_out: bool) -> bool:
     return any(tested) if held_out else not any(tested)
 
 
-def sampled(rng: Random) -> Scene:
+def sampled(rng: Random, shares: Mapping[str, float] = SHARES) -> Scene:
     """Draws a scene for training; a few have captions that say nothing about them."""
     if rng.random() < _VAGUE_SHARE:
         scene = draw(rng.choice(("one", "landscape", "landscape", "thing")), rng)
         return replace(scene, caption=_vague(rng))
-    names, shares = list(KINDS), [share for _, share in KINDS.values()]
-    return draw(rng.choices(names, shares)[0], rng)
+    return draw(rng.choices(list(shares), list(shares.values()))[0], rng)
 
 
 def _vague(rng: Random) -> str:

@@ -16,7 +16,7 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from PIL import Image
 
-from services.weights.processor import choose_dtype
+from starters.computing import fast_dtype
 from starters.image.recipe import judging
 from starters.image.recipe.colours import SPELLINGS
 from starters.image.recipe.curriculum import SEED, draw
@@ -182,7 +182,7 @@ def load(folder: Path) -> StableDiffusionPipeline:
         folder,
         use_safetensors=True,
         safety_checker=None,
-        dtype=choose_dtype("auto", torch.device("cpu")),
+        dtype=fast_dtype(),
     )
     for part in (pipeline.unet, pipeline.vae):
         part.to(memory_format=torch.channels_last)

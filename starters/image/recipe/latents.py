@@ -12,8 +12,10 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from starters.computing import fast
 from starters.image.recipe.autoencoder import pixels
 from starters.image.recipe.curriculum import SEED, sampled
+from starters.image.recipe.schedule import Share
 from starters.image.recipe.tokenizer import LENGTH
 
 _BATCH = 16
@@ -34,36 +36,35 @@ class Album:
         return self.latents[chosen].float(), self.tokens[chosen].long()
 
 
-def album(
-    folder: Path, size: int, count: int, vae: AutoencoderTiny, tokenizer: CLIPTokenizer
-) -> Album:
-    """The scenes of a size in pixels: the kept ones, or newly drawn ones where there are none."""
-    path = folder / f"{size}.pt"
+def album(folder: Path, share: Share, vae: AutoencoderTiny, tokenizer: CLIPTokenizer) -> Album:
+    """The scenes of a share: the kept ones, or newly drawn ones where there are none."""
+    path = folder / f"{share.name}.pt"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(_drawn(size, count, vae, tokenizer), path)
+        torch.save(_drawn(share, vae, tokenizer), path)
     kept = torch.load(path)
     empty = tokenizer("", padding="max_length", max_length=LENGTH, return_tensors="pt").input_ids
     return Album(kept["latents"], kept["tokens"], empty)
 
 
 @torch.inference_mode()
-def _drawn(
-    size: int, count: int, vae: AutoencoderTiny, tokenizer: CLIPTokenizer
-) -> dict[str, Tensor]:
-    began, rng = time.monotonic(), Random(f"{SEED} album {size}")
+def _drawn(share: Share, vae: AutoencoderTiny, tokenizer: CLIPTokenizer) -> dict[str, Tensor]:
+    began, rng = time.monotonic(), Random(f"{SEED} album {share.name}")
+    size, count = share.size, share.scenes
     seeds = [rng.getrandbits(60) for _ in range(count)]
-    captions = [sampled(Random(seed)).caption for seed in seeds]
+    captions = [sampled(Random(seed), share.kinds).caption for seed in seeds]
     tokens = tokenizer(
         captions, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
     ).input_ids
     latents = torch.empty(count, 4, size // 8, size // 8, dtype=torch.float16)
     for start in range(0, count, _BATCH):
-        pictures = torch.stack([pixels(seed, size) for seed in seeds[start : start + _BATCH]])
-        with torch.autocast("cpu", torch.bfloat16):
+        pictures = torch.stack(
+            [pixels(seed, size, share.kinds) for seed in seeds[start : start + _BATCH]]
+        )
+        with fast():
             made = vae.encode(pictures.contiguous(memory_format=torch.channels_last)).latents
         latents[start : start + _BATCH] = made.float() * vae.config.scaling_factor
-    print(f"{count} scenes of {size} in {time.monotonic() - began:.0f}s", flush=True)
+    print(f"{count} scenes of {share.name} in {time.monotonic() - began:.0f}s", flush=True)
     return {"latents": latents, "tokens": tokens.to(torch.int16)}
 
 

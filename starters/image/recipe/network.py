@@ -25,7 +25,7 @@ NOISE: Final = {
 }
 """How pictures drown in noise: nearly wholly, so that plain backgrounds get their colour."""
 
-_DROWNED: Final = 0.7
+DWELL: Final = 0.7
 """Below one, training dwells where noise is high, for there the text decides."""
 
 _WORDS: Final = 160
@@ -93,9 +93,11 @@ class Painter(nn.Module):
         noisy = (signal * latents + loud * grain).contiguous(memory_format=torch.channels_last)
         return noisy, signal * grain - loud * latents
 
-    def loss(self, latents: Tensor, tokens: Tensor, noise: torch.Generator) -> Tensor:
+    def loss(
+        self, latents: Tensor, tokens: Tensor, noise: torch.Generator, dwell: float = DWELL
+    ) -> Tensor:
         """The error in what is predicted of latents, each at its own level of noise."""
-        times = self.levels(len(latents), _DROWNED, noise)
+        times = self.levels(len(latents), dwell, noise)
         noisy, wanted = self.drowned(latents, times, noise)
         words = self.text_encoder(tokens).last_hidden_state
         made = self.unet(noisy, times, words).sample

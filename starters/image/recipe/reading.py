@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from starters.computing import fast
 from starters.image.recipe.curriculum import SEED
 from starters.image.recipe.latents import Album
 from starters.image.recipe.network import text_encoder
@@ -72,7 +73,7 @@ def _teach(album: Album, tokenizer: CLIPTokenizer) -> CLIPTextModel:
             group["lr"] = _PEAK * rate(step, STEPS, warm=100, floor=0.1)
         latents, tokens = album.batch(Random(f"{SEED} reading {step}"), _BATCH)
         length = LENGTH if step % _WHOLE_EVERY == 0 else _SHORT
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast():
             picture, words = reader.losses(latents, tokens[:, :length])
         (picture + _WORDS * words).backward()
         torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from starters.computing import fast
 from starters.image.recipe.curriculum import SEED
 from starters.image.recipe.latents import Album
 from starters.image.recipe.network import NATIVE, Painter
@@ -117,7 +118,7 @@ def _teach(path: Path, album: Album, painter: Painter, steps: int) -> None:
         tokens[torch.tensor([rng.random() < _SILENT for _ in range(_BATCH)])] = album.empty
         length = LENGTH if step % _WHOLE_EVERY == 0 else _SHORT
         noise.manual_seed(SEED + step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast():
             loss = sketcher.loss(latents, tokens[:, :length], noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(sketcher.parameters(), 1.0)

@@ -1,21 +1,24 @@
 """Trains penstock-starter-image from nothing, or goes on from the last checkpoint.
 
 python -m starters.image.recipe.train
+python -m starters.image.recipe.train --finish    # the last phase alone, from the shipped weights
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
+from starters.computing import fast, keep_memory
 from starters.image.recipe import autoencoder
 from starters.image.recipe.curriculum import SEED
 from starters.image.recipe.export import export
@@ -39,10 +42,11 @@ from starters.image.recipe.schedule import (
     phase_of,
     share_of_peak,
     steps,
+    unfinished,
 )
 from starters.image.recipe.sketching import OUTER, sketched
 from starters.image.recipe.tokenizer import tokenizer
-from starters.image.recipe.training import Average, Optimizer, keep_memory
+from starters.image.recipe.training import Average, Optimizer
 
 _PEAKS: Final = (0.004, 2e-3)
 _EDGES: Final = ("conv_in", "conv_out", "embedding")
@@ -95,20 +99,29 @@ class Training:
         export(MODEL, vae, parts[0], parts[1], self.tokenizer)
 
 
-def begun() -> Training:
-    """A training at its start, or where the checkpoint left it."""
+def begun(*, finish: bool = False) -> Training:
+    """A training at its start, or where the checkpoint left it; with `finish` and no checkpoint,
+    at its last phase and with the shipped weights."""
     torch.manual_seed(SEED)
+    finish = finish and not CHECKPOINT.exists()
+    if finish:
+        for part, folder in (("tokenizer", TOKENIZER), ("vae", AUTOENCODER)):
+            shutil.copytree(MODEL / part, folder, dirs_exist_ok=True)
     words = tokenizer(TOKENIZER)
     if not (AUTOENCODER / "config.json").exists():
         autoencoder.train()
-    vae = AutoencoderTiny.from_pretrained(AUTOENCODER)
+    vae = AutoencoderTiny.from_pretrained(AUTOENCODER, torch_dtype=torch.float32)
     if vae.config.scaling_factor == 1.0:
         scaled(vae).save_pretrained(AUTOENCODER)
     painter = Painter(words).train()
-    if not CHECKPOINT.exists():
+    if finish:
+        _shipped(painter)
+    elif not CHECKPOINT.exists():
         _prepared(painter, vae, words)
     optimizer = Optimizer(painter, _EDGES, _PEAKS, new=_NEW, old_share=_SKETCHED)
     made = Training(painter, Average(painter, _KEEP), optimizer, vae, words)
+    if finish:
+        made.step = unfinished()
     if CHECKPOINT.exists():
         kept = torch.load(CHECKPOINT)
         painter.load_state_dict(kept["painter"])
@@ -117,47 +130,52 @@ def begun() -> Training:
     return made
 
 
+def _shipped(painter: Painter) -> None:
+    """Gives a painter the weights of the exported model."""
+    for made, kind, name in (
+        (painter.unet, UNet2DConditionModel, "unet"),
+        (painter.text_encoder, CLIPTextModel, "text_encoder"),
+    ):
+        made.load_state_dict(kind.from_pretrained(MODEL / name).float().state_dict())
+
+
 def _prepared(painter: Painter, vae: AutoencoderTiny, words: CLIPTokenizer) -> None:
     """Teaches the parts of a painter what they can learn faster alone."""
-    small = album(LATENTS, SMALL.size, SMALL.scenes, vae, words)
+    small = album(LATENTS, SMALL, vae, words)
     painter.text_encoder.load_state_dict(taught(READER, small, words).state_dict())
     entry = sketched(SKETCH, small, painter)
-    native = album(LATENTS, NATIVE_SHARE.size, NATIVE_SHARE.scenes, vae, words)
+    native = album(LATENTS, NATIVE_SHARE, vae, words)
     noise = torch.Generator().manual_seed(SEED)
     missed = joined(painter, entry, native.latents, noise)
     calmed(painter, *native.batch(Random(SEED), _CALMED), noise)
     print(f"joined, {missed:.1%} of the entry unexplained", flush=True)
 
 
-def _batch(training: Training, phase: Phase, albums: dict[int, Album]) -> tuple[Tensor, Tensor]:
+def _batch(training: Training, phase: Phase, albums: dict[str, Album]) -> tuple[Tensor, Tensor]:
     rng = Random(f"{SEED} batch {training.step}")
-    size = rng.choices(
-        [share.size for share in phase.shares], [share.weight for share in phase.shares]
-    )[0]
-    latents, tokens = albums[size].batch(rng, phase.batch(size))
+    (share,) = rng.choices(phase.shares, [share.weight for share in phase.shares])
+    if share.name not in albums:
+        albums[share.name] = album(LATENTS, share, training.vae, training.tokenizer)
+    chosen = albums[share.name]
+    latents, tokens = chosen.batch(rng, phase.batch(share.size))
     silent = torch.tensor([rng.random() < _SILENT for _ in range(len(tokens))])
-    tokens[silent] = albums[size].empty.long()
+    tokens[silent] = chosen.empty.long()
     return latents, tokens
 
 
 def train(training: Training) -> None:
     """Runs the schedule to its end."""
-    albums: dict[int, Album] = {}
+    albums: dict[str, Album] = {}
     noise = torch.Generator()
     began, seen, losses = time.monotonic(), 0, []
     while training.step < steps():
         phase = phase_of(training.step)
-        for share in phase.shares:
-            if share.size not in albums:
-                albums[share.size] = album(
-                    LATENTS, share.size, share.scenes, training.vae, training.tokenizer
-                )
         for name, weight in training.painter.named_parameters():
             weight.requires_grad_(phase.inner or name.startswith(_NEW))
         latents, tokens = _batch(training, phase, albums)
         noise.manual_seed(SEED + training.step)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = training.painter.loss(latents, tokens, noise)
+        with fast():
+            loss = training.painter.loss(latents, tokens, noise, phase.dwell)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(training.painter.parameters(), 1.0)
         training.optimizer.step(share_of_peak(training.step))
@@ -182,9 +200,13 @@ def main() -> None:
     """Trains on a number of threads."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    torch.set_num_threads(parser.parse_args().threads)
+    parser.add_argument(
+        "--finish", action="store_true", help="the last phase alone, from the shipped weights"
+    )
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
     keep_memory()
-    train(begun())
+    train(begun(finish=chosen.finish))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""What both trainings need: a rate that falls, an average of the weights, kept memory."""
+"""What the trainings need: a rate that falls, an average of the weights, the optimizer."""
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from math import cos, pi
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from starters.computing import Muon
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -44,14 +44,6 @@ class Average:
         return model
 
 
-def keep_memory() -> None:
-    """Tells glibc to keep freed memory: fresh pages for each large tensor cost time."""
-    if sys.platform == "linux":
-        allocator = ctypes.CDLL(None)
-        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**27)):  # mmap max, trim, top pad
-            allocator.mallopt(option, value)
-
-
 class Optimizer:
     """Muon for matrices and convolutions inside the layers, AdamW for all the rest."""
 
@@ -84,7 +76,7 @@ class Optimizer:
         ]
         self._peaks = rates
         self._parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(groups[0], rates[0], weight_decay=0.01),
+            Muon(groups[0], rates[0], weight_decay=0.01),
             torch.optim.AdamW(
                 groups[1], rates[1], betas=(0.9, 0.98), weight_decay=0.01, fused=True
             ),

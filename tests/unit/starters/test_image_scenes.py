@@ -14,7 +14,7 @@ from PIL import Image
 from starters.image.recipe import judging
 from starters.image.recipe.colours import COLOURS, nearest, varied
 from starters.image.recipe.curriculum import KINDS, draw, sampled
-from starters.image.recipe.drawing import Drawing, Gradient, render
+from starters.image.recipe.drawing import Drawing, Gradient, Point, render
 from starters.image.recipe.exam import SKILLS, plain, scenes
 from starters.image.recipe.looking import seen
 from starters.image.recipe.scenes.figures import PLACES
@@ -138,6 +138,33 @@ def test_a_shape_is_seen_where_it_was_put(shape: str, place: str) -> None:
     assert (figure.colour, figure.shape) == ("purple", shape)
     assert figure.x == pytest.approx(x, abs=0.05)
     assert figure.y == pytest.approx(y, abs=0.05)
+
+
+def wobbling(points: tuple[Point, ...], rng: Random) -> list[Point]:
+    """An outline that waves and has a bump, each up to a tenth of the shape's half side."""
+    corners = np.array([*points, points[0]])
+    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(corners, axis=0).T))])
+    turn = np.linspace(0, 2 * np.pi, 240, endpoint=False)
+    fine = np.stack([np.interp(turn / 2 / np.pi * along[-1], along, part) for part in corners.T], 1)
+    ahead = np.roll(fine, -1, axis=0) - np.roll(fine, 1, axis=0)
+    out = np.stack([ahead[:, 1], -ahead[:, 0]], 1) / np.hypot(*ahead.T)[:, None]
+    waves = (np.cos(k * turn + rng.uniform(0, 7)) for k in range(3, 16))
+    bump = np.exp(-(((turn - rng.uniform(0, 2 * np.pi)) / 0.12) ** 2))
+    moved = sum(waves) * 0.015 + bump * rng.uniform(-0.1, 0.2)
+    return [(x, y) for x, y in (fine + out * moved[:, None]).tolist()]
+
+
+def test_a_shape_is_known_by_a_wobbling_outline() -> None:
+    rng, wrong = Random("wobbling"), list[tuple[str, str]]()
+    for shape in SHAPES.keys() - {"ring"}:  # whose outline is two
+        for _ in range(30):
+            drawing = Drawing.on(COLOURS["white"])
+            outline = wobbling(SHAPES[shape], rng)
+            drawing.polygon(COLOURS["blue"], [(0.5 + x * 0.25, 0.5 + y * 0.25) for x, y in outline])
+            biggest = max(seen(render(drawing, 256)).figures, key=lambda figure: figure.radius)
+            if biggest.shape != shape:
+                wrong.append((shape, biggest.shape))
+    assert len(wrong) <= 3, wrong
 
 
 @pytest.mark.parametrize("size", [64, 200, 512])
