@@ -52,7 +52,10 @@ _OTHERS = frozenset({"PENSTOCK_API_KEY", "PENSTOCK_API_MODELS"})
 _TARGET_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "xds:")
 """What gRPC itself resolves; anything else is host:port."""
 
-MODEL_KEYS = ("path", "type", "context_length", "default_temperature", "dimensions", "aliases")
+MODEL_KEYS = (
+    *("path", "type", "context_length", "default_temperature", "dimensions", "aliases"),
+    *("default_steps", "default_cfg_scale"),
+)
 
 
 @dataclass(frozen=True, slots=True)

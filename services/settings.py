@@ -199,8 +199,9 @@ def _default_models() -> dict[str, ModelSettings]:
                 path=Path(folder) / "model", type="embedding", aliases=("default-embedding",)
             )
     if (_IMAGE_STARTER / "model_index.json").is_file():
+        # Its colours overshoot at the usual 7.
         models[_IMAGE_STARTER_ID] = ModelSettings(
-            path=_IMAGE_STARTER, type="image", aliases=("default-image",)
+            path=_IMAGE_STARTER, type="image", default_cfg_scale=3.0, aliases=("default-image",)
         )
     return models
 

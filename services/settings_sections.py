@@ -40,6 +40,10 @@ class ModelSettings:
     dimensions: int | None = key(None, minimum=1)
     """Length of the vectors of an embedding model. Default: the model's own. Less is for models
     that were trained to be shortened."""
+    default_steps: int | None = key(None, minimum=1, maximum=1000)
+    """Denoising steps of images whose requests name none. Default: 20."""
+    default_cfg_scale: float | None = key(None, minimum=0, maximum=100)
+    """How strongly prompts guide images whose requests don't say. Default: 7."""
     aliases: tuple[str, ...] = ()
     """Other IDs that mean this model."""
 

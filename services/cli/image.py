@@ -33,8 +33,14 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--model", "-m", help="ID or alias of an image model. Default: the service's.")
 @click.option("--negative", "-n", default="", help="What to avoid.")
 @click.option("--size", "-s", metavar="WxH", help="In pixels; one number is a square.")
-@click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps. Default 20.")
-@click.option("--cfg", type=click.FloatRange(0, 100), help="Guidance by the prompt. Default 7.")
+@click.option(
+    "--steps", type=click.IntRange(1, 1000), help="Denoising steps. Default: the model's, or 20."
+)
+@click.option(
+    "--cfg",
+    type=click.FloatRange(0, 100),
+    help="Guidance by the prompt. Default: the model's, or 7.",
+)
 @click.option("--seed", type=click.IntRange(-1, 2**53 - 1), help="Makes images repeatable.")
 @click.option("--sampler", default="", help="For example 'Euler a'. Default: the model's.")
 @click.option("--scheduler", default="", help="For example karras. Default: the sampler's.")

@@ -23,6 +23,7 @@ from services.image.requests import (
 )
 from services.image.samplers import AUTOMATIC, SCHEDULERS, find_sampler, find_scheduler
 from services.image.seeds import resolve
+from services.serving.models import ModelSettings
 
 T = TypeVar("T")
 
@@ -48,11 +49,16 @@ class Options:
 
 
 def fill_in(
-    request: ImageRequest, options: Options, info: ImageModelInfo, model: str, limits: Limits
+    request: ImageRequest,
+    options: Options,
+    info: ImageModelInfo,
+    model: str,
+    limits: Limits,
+    settings: ModelSettings,
 ) -> ImageRequest:
     """Returns the request with everything filled in but what depends on the size of pictures.
 
-    `model` is the ID of the model.
+    `model` is the ID of the model, and `settings` are its own.
 
     Raises:
         InvalidArgument: a name is unknown, a limit is passed, or fields contradict each other.
@@ -60,7 +66,8 @@ def fill_in(
     """
     batch_size, batch_count = _counts(request, limits)
     sampler, scheduler = _method(request.sampler, request.scheduler, info, "")
-    steps = request.steps or STEPS
+    steps = request.steps or settings.default_steps or STEPS
+    cfg_scale = _first(request.cfg_scale, settings.default_cfg_scale, CFG_SCALE)
     limits.check_steps(steps, "steps")
     _check_clip_skip(clip_skip := request.clip_skip or options.clip_skip or 1, info)
     check_vae(request.vae or options.vae or "", "vae")
@@ -72,7 +79,7 @@ def fill_in(
         request,
         model=model,
         steps=steps,
-        cfg_scale=CFG_SCALE if request.cfg_scale is None else request.cfg_scale,
+        cfg_scale=cfg_scale,
         sampler=sampler,
         scheduler=scheduler,
         seed=resolve(request.seed, batch_size * batch_count, "seed"),
@@ -81,7 +88,9 @@ def fill_in(
         batch_count=batch_count,
         clip_skip=clip_skip,
         vae="",
-        hires=_hires(request, info, limits, sampler, scheduler, steps),
+        hires=_hires(
+            replace(request, steps=steps, cfg_scale=cfg_scale), info, limits, sampler, scheduler
+        ),
         preview_interval_steps=_first(
             request.preview_interval_steps, options.preview_interval_steps, 0
         ),
@@ -163,7 +172,6 @@ def _hires(
     limits: Limits,
     sampler: str,
     scheduler: str,
-    steps: int,
 ) -> HiresWish | None:
     wish = request.hires
     if wish is None:
@@ -188,17 +196,16 @@ def _hires(
         given = wish.scheduler or ("" if wish.sampler else scheduler)
         sampler, scheduler = _method(wish.sampler or sampler, given, info, "hires.")
     limits.check_steps(wish.steps, "hires.steps")
-    cfg_scale = CFG_SCALE if request.cfg_scale is None else request.cfg_scale
     return replace(
         wish,
         upscaler=upscaler,
-        steps=wish.steps or steps,
+        steps=wish.steps or request.steps,
         denoising_strength=_first(wish.denoising_strength, STRENGTH),
         prompt=wish.prompt or request.prompt,
         negative_prompt=wish.negative_prompt or request.negative_prompt,
         sampler=sampler,
         scheduler=scheduler,
-        cfg_scale=_first(wish.cfg_scale, cfg_scale),
+        cfg_scale=_first(wish.cfg_scale, request.cfg_scale),
     )
 
 

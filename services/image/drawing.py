@@ -53,7 +53,13 @@ class Drawer:
             )
         options = self.options.current
         served = self.registry.pick(request.model, options)
-        target = Target(served.id, served.loaded.model, served.fingerprint, served.loaded.budget)
+        target = Target(
+            served.id,
+            served.loaded.model,
+            served.fingerprint,
+            served.loaded.budget,
+            served.settings,
+        )
         with (
             self.directory.taking(request.job_id) as id,
             served.serving() as batcher,

@@ -2,7 +2,7 @@
 engine."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from services.errors import ContextLengthExceeded
@@ -32,6 +32,7 @@ from services.image.sources import (
     read_sizes,
     read_source,
 )
+from services.serving.models import ModelSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Target:
     fingerprint: str
     budget: Callable[[], int]
     """Bytes that drawings may take now."""
+    settings: ModelSettings = field(default_factory=ModelSettings)
+    """What requests take that don't say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Preparer:
         """
         model, info, limits = target.model, target.model.info, self.limits
         multiple = info.size_multiple
-        asked = fill_in(request, options, info, target.id, limits)
+        asked = fill_in(request, options, info, target.id, limits, target.settings)
         sizes: list[Size] = []
         if request.init_images:
             limits.check_size(request.width or 8, request.height or 8, "width")
@@ -171,16 +174,16 @@ def _measured(model: ImageModel, asked: ImageRequest) -> PromptLength:
     info = model.info
     weighs = _weighs(asked, model)
     found: dict[str, PromptLength] = {}
-    for field, text in prompts.items():
+    for name, text in prompts.items():
         if weighs:
-            weighted(text, field)  # names the field at fault
+            weighted(text, name)  # names the field at fault
         found[text] = length = model.measure(text, weighs_words=weighs) if text else PromptLength(0)
         most, pieces = info.max_prompt_tokens, info.max_prompt_pieces
         if length.pieces > pieces or 0 < most * pieces < length.tokens:
             raise ContextLengthExceeded(
                 f"The model reads {most * pieces} tokens of a prompt, and this one has "
                 f"{length.tokens}: shorten it.",
-                field=field,
+                field=name,
             )
     lengths = found.values()
     return PromptLength(sum(one.tokens for one in lengths), max(one.pieces for one in lengths))

@@ -111,6 +111,8 @@ def _seeds(settings: Settings) -> list[Seed]:
             dimensions=model.dimensions or 0,
             default_temperature=model.default_temperature,
             aliases=model.aliases,
+            default_steps=model.default_steps,
+            default_cfg_scale=model.default_cfg_scale,
         )
         for model_id, model in settings.api.models.items()
     ]

@@ -63,6 +63,8 @@ _OPTIONAL = (
     "max_tokens_limit",
     "max_batch_size",
     "max_choices",
+    "default_steps",
+    "default_cfg_scale",
 )
 CONFIG_FIELDS = tuple(field.name for field in fields(ModelConfig))
 
@@ -223,18 +225,10 @@ def revision_proto(revision: Revision, *, whole: bool) -> pb.Revision:
 
 def config_proto(entry: Entry) -> pb.ModelConfig:
     """Writes the settings of a model."""
-    config = entry.config
     return pb.ModelConfig(
         name=config_name(entry.id),
         etag=str(entry.config_version),
-        default_temperature=config.default_temperature,
-        default_top_p=config.default_top_p,
-        default_max_tokens=config.default_max_tokens,
-        max_tokens_limit=config.max_tokens_limit,
-        max_batch_size=config.max_batch_size,
-        max_choices=config.max_choices,
-        system_prompt=config.system_prompt,
-        stop=config.stop,
+        **{name: getattr(entry.config, name) for name in CONFIG_FIELDS},
     )
 
 

@@ -77,6 +77,8 @@ class ModelConfig:
     max_choices: int | None = None
     system_prompt: str = ""
     stop: tuple[str, ...] = ()
+    default_steps: int | None = None
+    default_cfg_scale: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from services.model.records import Entry, LoadOptions, ModelConfig, ModelKind, R
 from services.model.store import Writing
 
 _log = logging.getLogger(__name__)
+_RANGES = {"default_temperature": (0, 2), "default_steps": (1, 1000), "default_cfg_scale": (0, 100)}
+"""Of the settings that the file may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +36,30 @@ class Seed:
     dimensions: int = 0
     default_temperature: float | None = None
     aliases: tuple[str, ...] = ()
+    default_steps: int | None = None
+    default_cfg_scale: float | None = None
 
     @property
     def load_options(self) -> LoadOptions:
         """How the weights are loaded."""
         return LoadOptions(context_length=self.context_length, dimensions=self.dimensions)
 
+    @property
+    def settings(self) -> dict[str, float | None]:
+        """The file's settings, which may change while the model serves."""
+        return {name: getattr(self, name) for name in _RANGES}
+
     def check(self) -> None:
         """Raises `InvalidArgument` where the entry can't be a model."""
         check_model_id(self.id, "api.models")
         check_aliases(self.aliases, self.id)
-        temperature = self.default_temperature
-        if temperature is not None and not 0 <= temperature <= 2:
-            raise InvalidArgument(
-                f"default_temperature of {self.id!r} is {temperature}: it ranges from 0 to 2.",
-                field="api.models",
-            )
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise InvalidArgument(
+                    f"{name} of {self.id!r} is {value}: it ranges from {least} to {most}.",
+                    field="api.models",
+                )
         if self.context_length < 0 or self.dimensions < 0:
             raise InvalidArgument(
                 f"context_length and dimensions of {self.id!r} must not be negative.",
@@ -120,7 +130,7 @@ async def _planted(tx: Writing, seed: Seed, old: Entry | None, now: datetime) ->
     else:
         number = await tx.next_revision(seed.id)
         revision = Revision(seed.id, number, seed.source, now, seed.load_options)
-    config = ModelConfig(default_temperature=seed.default_temperature)
+    config = replace(ModelConfig(), **seed.settings)
     if old and old.kind is seed.kind:
         return replace(
             old,
@@ -150,11 +160,10 @@ async def _planted(tx: Writing, seed: Seed, old: Entry | None, now: datetime) ->
 
 
 def _config(old: Entry, seed: Seed) -> ModelConfig:
-    """Takes the file's temperature where the file's changed; other settings stay."""
-    before = msgspec.json.decode(old.seed, type=Seed).default_temperature if old.seed else None
-    if seed.default_temperature == before:
-        return old.config
-    return replace(old.config, default_temperature=seed.default_temperature)
+    """Takes the file's settings where the file's changed; others stay."""
+    before = msgspec.json.decode(old.seed, type=Seed).settings if old.seed else {}
+    changed = {n: value for n, value in seed.settings.items() if value != before.get(n)}
+    return replace(old.config, **changed)
 
 
 def _named(entries: Mapping[str, Entry], changed: set[str]) -> dict[str, Entry]:

@@ -41,6 +41,8 @@ _OPTIONAL = (
     "max_tokens_limit",
     "max_batch_size",
     "max_choices",
+    "default_steps",
+    "default_cfg_scale",
 )
 
 

@@ -30,6 +30,8 @@ class ModelSettings:
     max_choices: int = 128
     system_prompt: str = ""
     stop: tuple[str, ...] = ()
+    default_steps: int | None = None
+    default_cfg_scale: float | None = None
 
 
 class Loaded(Protocol):

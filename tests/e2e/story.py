@@ -212,6 +212,12 @@ def draws(place: Place) -> bytes:
     return drawn
 
 
+def colours(drawn: bytes) -> bytes:
+    """Returns the values of all pixels of a picture, three each."""
+    with Image.open(io.BytesIO(drawn)) as image:
+        return image.convert("RGB").tobytes()
+
+
 def asks_documents(place: Place) -> str:
     """Loads documents, finds the right one, and has a question answered from them."""
     with place.channel("retrieval") as channel:

@@ -80,14 +80,29 @@ def test_all_dialects_draw_the_same_bytes(platform: Platform, tmp_path: Path) ->
     assert (tmp_path / "one.png").read_bytes() == first
 
 
-def test_the_readme_draws_with_the_guidance_that_the_starter_likes(
-    platform: Platform, tmp_path: Path
-) -> None:
+def test_a_model_has_steps_and_guidance_of_its_own(platform: Platform, tmp_path: Path) -> None:
     readme = (REPOSITORY / "README.md").read_text()
     (line,) = (text for text in readme.splitlines() if text.startswith(".venv/bin/penstock image"))
-    penstock(platform, *shlex.split(line)[1:], "--size", "64", cwd=tmp_path)
-    with Image.open(tmp_path / "circle.png") as image:
-        assert "CFG scale: 3," in image.info["parameters"]
+    words = [*shlex.split(line)[1:], "--size", "64"]
+
+    def infotext(*more: str) -> str:
+        penstock(platform, *words, "--force", *more, cwd=tmp_path)
+        with Image.open(tmp_path / "circle.png") as image:
+            return image.info["parameters"]
+
+    def are(steps: int, guidance: float) -> bool:
+        told = infotext()
+        return f"Steps: {steps}," in told and f"CFG scale: {guidance:g}," in told
+
+    assert are(20, 7)
+    setting = ("models", "config", "set", MODEL)
+    penstock(platform, *setting, "default_steps=3", "default_cfg_scale=2.5")
+    until(lambda: are(3, 2.5))
+    told = infotext("--steps", "2", "--cfg", "0")
+    assert "Steps: 2," in told
+    assert "CFG scale: 0," in told
+    penstock(platform, *setting, "default_steps=", "default_cfg_scale=")
+    until(lambda: are(20, 7))
 
 
 def test_another_seed_prompt_or_step_is_another_picture(platform: Platform) -> None:

@@ -212,6 +212,7 @@ def test_models_that_are_installed_are_served_unless_others_are_named(
     painter = load(env={}).api.models["penstock-starter-image"]
     assert (painter.path, painter.type) == (tmp_path / "image", "image")
     assert painter.aliases == ("default-image",)
+    assert painter.default_cfg_scale == 3, "at 7 its colours overshoot"
     named = load(env={"PENSTOCK_API_MODELS": '{"mine": {"path": "/m"}}'})
     assert list(named.api.models) == ["mine"]
     monkeypatch.setattr("services.settings._STARTER", tmp_path / "none")

@@ -69,6 +69,18 @@ async def test_what_calls_changed_stays_while_the_file_stays(catalog):
     assert (model.entry.config.default_temperature, model.entry.config.stop) == (0.9, ("x",))
 
 
+async def test_an_image_models_settings_follow_the_file(catalog):
+    drawing = Seed("d", "/d", ModelKind.IMAGE, default_steps=4, default_cfg_scale=1.5)
+    await plant(catalog, [drawing])
+    await catalog.update_config("d", {"default_steps": 8})
+    await plant(catalog, [replace(drawing, default_cfg_scale=0.0)])
+    config = (await catalog.get("d")).entry.config
+    assert (config.default_steps, config.default_cfg_scale) == (8, 0.0)
+    await plant(catalog, [replace(drawing, default_steps=None, default_cfg_scale=None)])
+    config = (await catalog.get("d")).entry.config
+    assert (config.default_steps, config.default_cfg_scale) == (None, None)
+
+
 async def test_removed_entries_are_stopped_and_come_back(catalog):
     await plant(catalog, [A, B])
     with pytest.raises(FailedPrecondition):
@@ -149,6 +161,8 @@ async def test_names_move_between_entries(catalog):
         [replace(A, id="deploy")],
         [replace(A, aliases=("a",))],
         [replace(A, default_temperature=3.0)],
+        [replace(A, default_steps=0)],
+        [replace(A, default_cfg_scale=101.0)],
         [replace(A, context_length=-1)],
         [A, replace(B, aliases=("default",))],
         [A, replace(B, aliases=("a",))],

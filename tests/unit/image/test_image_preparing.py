@@ -37,6 +37,7 @@ from services.image.requests import (
     VariationWish,
 )
 from services.image.sources import Threads
+from services.serving.models import ModelSettings
 
 GIB = 1024**3
 LIMITS = Limits(max_pixels=512 * 512, max_input_pixels=600 * 600)
@@ -67,9 +68,10 @@ class World:
         self.model: EchoModel = EchoModel(EchoSettings(width=128, height=64))
         self.budget = GIB
         self.held: list[int] = []
+        self.settings = ModelSettings()
 
     async def prepare(self, options: Options | None = None, **more: Any) -> Order:
-        target = Target("echo", self.model, "fp", lambda: self.budget)
+        target = Target("echo", self.model, "fp", lambda: self.budget, self.settings)
         request = ImageRequest(**{"prompt": "a b", "seed": 5} | more)
         return await self.preparer.prepare(request, options or Options(), target, self.held.append)
 
@@ -116,6 +118,19 @@ async def test_options_go_before_defaults_and_requests_before_options(world: Wor
     assert order.plan.clip_skip == 1
     assert order.preview_interval_steps == 0
     assert order.effective.output_format is OutputFormat.WEBP
+
+
+async def test_a_models_settings_go_before_defaults_and_requests_before_them(world: World) -> None:
+    world.settings = ModelSettings(default_steps=4, default_cfg_scale=0.0)
+    hires = HiresWish(scale=1.5)
+    order = await world.prepare(hires=hires)
+    assert (order.plan.steps, order.plan.cfg_scale) == (4, 0.0)
+    assert order.plan.hires is not None
+    assert (order.plan.hires.steps, order.plan.hires.cfg_scale) == (4, 0.0)
+    order = await world.prepare(steps=9, cfg_scale=5.0, hires=hires)
+    assert (order.plan.steps, order.plan.cfg_scale) == (9, 5.0)
+    assert order.plan.hires is not None
+    assert (order.plan.hires.steps, order.plan.hires.cfg_scale) == (9, 5.0)
 
 
 async def test_images_of_a_job(world: World) -> None:

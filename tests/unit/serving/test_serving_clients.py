@@ -20,6 +20,8 @@ CONFIG = pb.ModelConfig(
     max_choices=4,
     system_prompt="s",
     stop=["t"],
+    default_steps=5,
+    default_cfg_scale=6,
 )
 IDENTITY = {"name", "etag"}
 

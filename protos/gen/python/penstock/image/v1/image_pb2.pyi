@@ -189,9 +189,11 @@ class ImageRequest(_message.Message):
     height: _builtins.int
     """Height in pixels, a multiple of 8. Default: that of the initial image, else the model's own."""
     steps: _builtins.int
-    """Denoising steps. Range [1, 1000], default 20."""
+    """Denoising steps. Range [1, 1000]. Default: the model's (ModelConfig.default_steps), else 20."""
     cfg_scale: _builtins.float
-    """How strongly the prompt guides. 1 is without guidance. Range [0, 100], default 7."""
+    """How strongly the prompt guides. 1 is without guidance. Range [0, 100]. Default: the model's
+    (ModelConfig.default_cfg_scale), else 7.
+    """
     sampler: _builtins.str
     """Name or alias of a sampler, as ListSamplers gives it. Empty takes the model's. An unknown one is INVALID_ARGUMENT
     that names those there are.

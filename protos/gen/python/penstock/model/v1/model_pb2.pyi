@@ -295,6 +295,8 @@ class ModelConfig(_message.Message):
     MAX_CHOICES_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    DEFAULT_STEPS_FIELD_NUMBER: _builtins.int
+    DEFAULT_CFG_SCALE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/{model}/config`."""
     etag: _builtins.str
@@ -313,6 +315,10 @@ class ModelConfig(_message.Message):
     """Most choices (`n`, `best_of`) of a request. Unset is 128."""
     system_prompt: _builtins.str
     """Put in front of conversations that bring no system message. At most 32,768 characters."""
+    default_steps: _builtins.int
+    """Denoising steps of an image when a request gives none. Range [1, 1000], default 20."""
+    default_cfg_scale: _builtins.float
+    """How strongly the prompt guides an image when a request doesn't say. Range [0, 100], default 7."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Stop texts added to those of every request."""
@@ -330,13 +336,19 @@ class ModelConfig(_message.Message):
         max_choices: _builtins.int | None = ...,
         system_prompt: _builtins.str = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
+        default_steps: _builtins.int | None = ...,
+        default_cfg_scale: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_max_tokens", b"_default_max_tokens", "_default_temperature", b"_default_temperature", "_default_top_p", b"_default_top_p", "_max_batch_size", b"_max_batch_size", "_max_choices", b"_max_choices", "_max_tokens_limit", b"_max_tokens_limit", "default_max_tokens", b"default_max_tokens", "default_temperature", b"default_temperature", "default_top_p", b"default_top_p", "max_batch_size", b"max_batch_size", "max_choices", b"max_choices", "max_tokens_limit", b"max_tokens_limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_cfg_scale", b"_default_cfg_scale", "_default_max_tokens", b"_default_max_tokens", "_default_steps", b"_default_steps", "_default_temperature", b"_default_temperature", "_default_top_p", b"_default_top_p", "_max_batch_size", b"_max_batch_size", "_max_choices", b"_max_choices", "_max_tokens_limit", b"_max_tokens_limit", "default_cfg_scale", b"default_cfg_scale", "default_max_tokens", b"default_max_tokens", "default_steps", b"default_steps", "default_temperature", b"default_temperature", "default_top_p", b"default_top_p", "max_batch_size", b"max_batch_size", "max_choices", b"max_choices", "max_tokens_limit", b"max_tokens_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_max_tokens", b"_default_max_tokens", "_default_temperature", b"_default_temperature", "_default_top_p", b"_default_top_p", "_max_batch_size", b"_max_batch_size", "_max_choices", b"_max_choices", "_max_tokens_limit", b"_max_tokens_limit", "default_max_tokens", b"default_max_tokens", "default_temperature", b"default_temperature", "default_top_p", b"default_top_p", "etag", b"etag", "max_batch_size", b"max_batch_size", "max_choices", b"max_choices", "max_tokens_limit", b"max_tokens_limit", "name", b"name", "stop", b"stop", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_cfg_scale", b"_default_cfg_scale", "_default_max_tokens", b"_default_max_tokens", "_default_steps", b"_default_steps", "_default_temperature", b"_default_temperature", "_default_top_p", b"_default_top_p", "_max_batch_size", b"_max_batch_size", "_max_choices", b"_max_choices", "_max_tokens_limit", b"_max_tokens_limit", "default_cfg_scale", b"default_cfg_scale", "default_max_tokens", b"default_max_tokens", "default_steps", b"default_steps", "default_temperature", b"default_temperature", "default_top_p", b"default_top_p", "etag", b"etag", "max_batch_size", b"max_batch_size", "max_choices", b"max_choices", "max_tokens_limit", b"max_tokens_limit", "name", b"name", "stop", b"stop", "system_prompt", b"system_prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__default_cfg_scale: _TypeAlias = _typing.Literal["default_cfg_scale"]  # noqa: Y015
+    _WhichOneofArgType__default_cfg_scale: _TypeAlias = _typing.Literal["_default_cfg_scale", b"_default_cfg_scale"]  # noqa: Y015
     _WhichOneofReturnType__default_max_tokens: _TypeAlias = _typing.Literal["default_max_tokens"]  # noqa: Y015
     _WhichOneofArgType__default_max_tokens: _TypeAlias = _typing.Literal["_default_max_tokens", b"_default_max_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__default_steps: _TypeAlias = _typing.Literal["default_steps"]  # noqa: Y015
+    _WhichOneofArgType__default_steps: _TypeAlias = _typing.Literal["_default_steps", b"_default_steps"]  # noqa: Y015
     _WhichOneofReturnType__default_temperature: _TypeAlias = _typing.Literal["default_temperature"]  # noqa: Y015
     _WhichOneofArgType__default_temperature: _TypeAlias = _typing.Literal["_default_temperature", b"_default_temperature"]  # noqa: Y015
     _WhichOneofReturnType__default_top_p: _TypeAlias = _typing.Literal["default_top_p"]  # noqa: Y015
@@ -348,7 +360,11 @@ class ModelConfig(_message.Message):
     _WhichOneofReturnType__max_tokens_limit: _TypeAlias = _typing.Literal["max_tokens_limit"]  # noqa: Y015
     _WhichOneofArgType__max_tokens_limit: _TypeAlias = _typing.Literal["_max_tokens_limit", b"_max_tokens_limit"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default_cfg_scale) -> _WhichOneofReturnType__default_cfg_scale | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__default_max_tokens) -> _WhichOneofReturnType__default_max_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default_steps) -> _WhichOneofReturnType__default_steps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__default_temperature) -> _WhichOneofReturnType__default_temperature | None: ...
     @_typing.overload
