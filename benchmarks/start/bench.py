@@ -3,18 +3,20 @@ loading libraries takes by itself.
 
 The first start makes everything warm: the data directory, compiled files, the system's cache. It
 also writes down which modules each process had. A process for each then loads their libraries and
-does nothing else: first that of the command, then those of all programs at the same time, as they
-start.
+does nothing else: first that of the command, then those of all programs that start at once. What
+gives way to those (`services.cli.plan.later`) loads when the first token is there.
 """
 
 import asyncio
 import http.client
 import json
+import os
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,7 +25,10 @@ from benchmarks.machine import described
 from benchmarks.processes import Child, ChildError, environment
 from benchmarks.start.libraries import libraries
 from benchmarks.start.report import Start, render
+from services.cli.plan import later
 from services.cli.ports import Address, is_free
+from services.cli.roster import runnable
+from services.settings import Settings
 
 _MODEL = "penstock-starter"
 _SERVICES = ("model", "inference", "embedding", "image", "training", "retrieval")
@@ -31,6 +36,7 @@ _RECORDER = Path(__file__).with_name("recorder")
 _READY_S = 300.0
 _STOP_S = 90.0
 _ANSWER_S = 60.0
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -56,35 +62,41 @@ async def run(options: Options, say: Callable[[str], None]) -> str:
         starts: list[Start] = []
         for number in range(options.rounds):
             say(f"start: round {number + 1} of {options.rounds}")
-            ready, first = await _started(folder, options.words)
+            first, ready = await _started(folder, options.words)
             command = await _loaded(folder, lists[:1])
-            starts.append(Start(ready, first, command, await _loaded(folder, lists[1:])))
+            starts.append(Start(first, ready, command, await _loaded(folder, lists[1:])))
         spent = time.monotonic() - began
         note = f"{len(starts)} rounds in {spent:.0f} s, default models, {described()}."
         return render(starts, note)
 
 
 async def _started(folder: Path, words: Sequence[str]) -> tuple[float, float]:
-    """Starts the platform; seconds until it is ready, and from then until a first token."""
+    """Starts the platform; seconds until a first token, and until everything is ready."""
     began = time.perf_counter()
-    serve = await _serve(folder, words, {})
+    (port,) = _ports(1)
+    token = asyncio.create_task(asyncio.to_thread(_first_token, port, _key(folder)))
+    serve = await _serve(folder, port, words, {})
+    ready = time.perf_counter() - began
     try:
-        ready = time.perf_counter() - began
-        return ready, await asyncio.to_thread(_first_token, serve)
+        return await token - began, ready
     finally:
         await serve.stop(_STOP_S)
 
 
 async def _recorded(folder: Path, words: Sequence[str]) -> list[Path]:
-    """Starts the platform once; lists of the libraries of its processes, the command's first."""
+    """Starts the platform once; lists of the libraries of the command, and of the programs that
+    start at once."""
     modules = folder / "modules"
     modules.mkdir()
     paths = [str(_RECORDER), environment({})["PYTHONPATH"]]
     recording = {"BENCH_MODULES": str(modules), "PYTHONPATH": ":".join(paths)}
-    serve = await _serve(folder, words, recording)
+    (port,) = _ports(1)
+    serve = await _serve(folder, port, words, recording)
     try:
-        await asyncio.to_thread(_first_token, serve)
-        pids = [serve.pid, *(service["pid"] for service in serve.ready["services"])]
+        await asyncio.to_thread(_first_token, port, _key(folder))
+        waiting = later(runnable(), Settings(), len(os.sched_getaffinity(0)))
+        services = [one for one in serve.ready["services"] if one["name"] not in waiting]
+        pids = [serve.pid, *(service["pid"] for service in services)]
     finally:
         await serve.stop(_STOP_S)
     lists = [modules / f"{pid}.json" for pid in pids]
@@ -109,13 +121,14 @@ async def _loaded(folder: Path, lists: Sequence[Path]) -> float:
     return seconds
 
 
-async def _serve(folder: Path, words: Sequence[str], env: dict[str, str]) -> Child:
-    """Runs `penstock serve` on ports that are free now; returns once everything is ready."""
+async def _serve(folder: Path, port: int, words: Sequence[str], env: dict[str, str]) -> Child:
+    """Runs `penstock serve` with the edge at a port and the services at others that are free now;
+    returns once everything is ready."""
     addresses = {
         f"PENSTOCK_SERVICES_{name.upper()}_ADDRESS": f"127.0.0.1:{port}"
         for name, port in zip(_SERVICES, _ports(len(_SERVICES)), strict=True)
     }
-    argv = [sys.executable, "-m", "services.cli.main", "serve", "--json", "--port", "0"]
+    argv = [sys.executable, "-m", "services.cli.main", "serve", "--json", "--port", str(port)]
     argv += ["--data-dir", str(folder / "data"), *words]
     serve = await Child.start("serve", argv, folder, {**addresses, **env}, ready_s=_READY_S)
     states = {model["id"]: model["state"] for model in serve.ready["models"]}
@@ -125,6 +138,10 @@ async def _serve(folder: Path, words: Sequence[str], env: dict[str, str]) -> Chi
     return serve
 
 
+def _key(folder: Path) -> str:
+    return (folder / "data" / "admin-key").read_text("utf-8").strip()
+
+
 def _ports(count: int) -> list[int]:
     """Ports that are free, below those that the system hands out: so they stay free till used."""
     ports = range(random.randrange(10_000, 20_000), 32_000)
@@ -132,21 +149,26 @@ def _ports(count: int) -> list[int]:
     return list(islice(free, count))
 
 
-def _first_token(serve: Child) -> float:
-    """Seconds from a request until the first text that is streamed."""
-    key = Path(serve.ready["api_key_file"]).read_text("utf-8").strip()
+def _first_token(port: int, key: str) -> float:
+    """When the first streamed text came, by the performance counter: asks until there is one."""
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        with suppress(OSError, http.client.HTTPException):
+            if _streams(port, key):
+                return time.perf_counter()
+        time.sleep(_POLL_S)
+    raise ChildError(f"{_MODEL} answers with no text")
+
+
+def _streams(port: int, key: str) -> bool:
+    """Asks for a text; whether any of it came. Returns with its first token."""
     question = [{"role": "user", "content": "Tell me a story."}]
     body = json.dumps({"model": _MODEL, "messages": question, "stream": True, "max_tokens": 16})
-    host = serve.ready["url"].removeprefix("http://")
-    began = time.perf_counter()
-    connection = http.client.HTTPConnection(host, timeout=_ANSWER_S)
-    try:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
+    with closing(connection):
         headers = {"authorization": f"Bearer {key}"}
         connection.request("POST", "/v1/chat/completions", body, headers)
         answer = connection.getresponse()
-        for line in answer:
-            if answer.status == 200 and b'"content":"' in line and b'"content":""' not in line:
-                return time.perf_counter() - began
-    finally:
-        connection.close()
-    raise ChildError(f"{_MODEL} answers with status {answer.status} and no text")
+        return answer.status == 200 and any(
+            b'"content":"' in line and b'"content":""' not in line for line in answer
+        )

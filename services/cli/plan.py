@@ -1,5 +1,6 @@
 """What `penstock serve` is going to start, and with which addresses and settings."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -62,6 +63,8 @@ class Plan:
     environment: Mapping[str, str] = field(repr=False)
     moved: Mapping[str, Address]
     """Services that had to leave their default port, and the address that was taken."""
+    later: frozenset[str] = frozenset()
+    """Services that start once the models of the others are there."""
 
 
 def make_plan(entries: Sequence[Entry], settings: Settings, wish: Wish, service_token: str) -> Plan:
@@ -93,6 +96,21 @@ def make_plan(entries: Sequence[Entry], settings: Settings, wish: Wish, service_
         addresses=addresses,
         environment=_environment(addresses, settings, wish, service_token),
         moved=moved,
+        later=later(entries, settings, len(os.sched_getaffinity(0))),
+    )
+
+
+def later(entries: Sequence[Entry], settings: Settings, cores: int) -> frozenset[str]:
+    """Returns the services that give way to the others.
+
+    Where processors are few, all that load libraries at once are late at once; one after another
+    the first answers sooner, and the last no later.
+    """
+    if cores >= len(entries):
+        return frozenset()
+    giving_way = (entry.name for entry in entries if entry.gives_way)
+    return frozenset(
+        name for name in giving_way if getattr(settings.services, name).engine != _WITHOUT_MODELS
     )
 
 

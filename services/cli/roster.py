@@ -14,14 +14,16 @@ class Entry:
     """Run as `python -m`."""
     stop_stage: int
     """Programs stop in this order: who calls others stops before them."""
+    gives_way: bool = False
+    """Starts after the others on a machine that can't start all at once."""
 
 
 EDGE = Entry("gateway", "gateway", 0)
 ROSTER = (
     Entry("model", "services.model", 3),
     Entry("inference", "services.inference", 2),
-    Entry("embedding", "services.embedding", 2),
-    Entry("image", "services.image", 2),
+    Entry("embedding", "services.embedding", 2, gives_way=True),
+    Entry("image", "services.image", 2, gives_way=True),
     Entry("training", "services.training", 1),
     Entry("retrieval", "services.retrieval", 1),
     EDGE,

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Container, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from grpc import aio
 
+from services.cli.catalog import SERVED_BY
 from services.cli.dial import dial
 from services.cli.failures import Peer, explain
 from services.cli.logfile import LogFile
@@ -32,6 +33,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EDGE_GRACE_S = 30.0
 GRACE_MARGIN_S = 5.0
 """Time beyond the services' own grace before they are killed."""
+GIVE_WAY_S = 20.0
+"""How long services that give way wait for the models of others, at most."""
 
 
 @dataclass
@@ -55,8 +58,9 @@ class Serving:
         self._stop = asyncio.Event()
         self._supervisor: Supervisor | None = None
         self._standings = Standings([entry.name for entry in self.plan.entries])
-        self._models: list[Standing] = []
-        self._settled = asyncio.Event()
+        self._models: list[Standing] | None = None
+        """None until the catalogue was read."""
+        self._moved = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
@@ -108,25 +112,48 @@ class Serving:
     def died(self, program: Program, how: str, wait_s: float) -> None:
         """A program ended by itself."""
         self._standings.restarted(program.name)
-        self._models = self._standings.judge([standing.model for standing in self._models])
         self._screen.died(program, how, wait_s)
-        self._screen.models(self._models)
+        if self._models is not None:
+            self._models = self._standings.judge([standing.model for standing in self._models])
+            self._screen.models(self._models)
 
     # Steps.
 
     async def _start(self, supervisor: Supervisor) -> None:
         for name, taken in self.plan.moved.items():
             self._screen.moved(name, taken, self.plan.addresses[name])
-        await supervisor.start()
+        later = self.plan.later
+        first = {program.name for program in supervisor.programs} - later
+        await supervisor.start(first)
         if "model" in self.plan.addresses:
             self._following = asyncio.create_task(self._follow())
-            settled = asyncio.create_task(self._settled.wait())
+        if later:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GIVE_WAY_S):
+                    await self._until_settled(first)
+            await supervisor.start(later)
+        await self._until_settled(first | later)
+
+    async def _until_settled(self, services: Container[str]) -> None:
+        """Returns once there is nothing to wait for of the models that these services load."""
+        if self._following is None:
+            return
+        while not self._are_settled(services):
+            moved = asyncio.create_task(self._moved.wait())
             try:
-                await asyncio.wait({settled, self._following}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({moved, self._following}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                settled.cancel()
+                moved.cancel()
             if self._following.done():
                 self._following.result()  # raises what ended it
+            self._moved.clear()
+
+    def _are_settled(self, services: Container[str]) -> bool:
+        return self._models is not None and all(
+            standing.is_settled
+            for standing in self._models
+            if SERVED_BY.get(standing.model.kind, "") in services
+        )
 
     async def _follow(self) -> None:
         """Keeps in view where the models stand."""
@@ -136,8 +163,7 @@ class Serving:
                 async for models in follow_models(opened):
                     self._models = self._standings.judge(models)
                     self._screen.models(self._models)
-                    if all(standing.is_settled for standing in self._models):
-                        self._settled.set()
+                    self._moved.set()
         except aio.AioRpcError as error:
             raise explain(error, Peer("model", address, "--data-dir")) from error
 
@@ -166,7 +192,7 @@ class Serving:
             log_dir=self.data_dir / "logs",
             took_s=took_s,
             programs=programs,
-            models=self._models,
+            models=self._models or [],
         )
         if self.output.as_json:
             self.output.data(to_json(welcome))

@@ -3,7 +3,7 @@
 import asyncio
 import enum
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -98,16 +98,17 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
 
-    async def start(self) -> None:
-        """Starts every program and waits until all serve.
+    async def start(self, names: Container[str] | None = None) -> None:
+        """Starts every program, or those of these names, and waits until they serve.
 
         Raises StartError when one can't be brought up; call `stop` then too.
         """
         loop = asyncio.get_running_loop()
-        for program in self.programs:
+        started = [one for one in self.programs if names is None or one.name in names]
+        for program in started:
             self._settled[program.name] = loop.create_future()
             self._keepers[program.name] = asyncio.create_task(self._keep(program))
-        await asyncio.gather(*self._settled.values())
+        await asyncio.gather(*(self._settled[program.name] for program in started))
 
     async def stop(self) -> None:
         """Stops every program, stage by stage; `force` or a spent grace kills what is left."""

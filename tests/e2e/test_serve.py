@@ -19,13 +19,16 @@ import pytest
 from tests.e2e.callers import STORY
 from tests.e2e.stack import (
     REPOSITORY,
+    SERVICES,
     STARTER,
     USER_TOKEN,
     Platform,
     alive,
     configuration,
+    free_ports,
     running,
 )
+from tests.integration.cli.terminal import Terminal
 
 pytestmark = pytest.mark.timeout(600)  # where others work too, models load slowly
 MODELS = {"penstock-starter": {"path": str(STARTER), "type": "chat"}}
@@ -78,6 +81,30 @@ def stopped_while_it_writes(platform: Platform) -> list[str]:
         first = next(lines)
         platform.process.send_signal(signal.SIGINT)
         return [first, *lines]
+
+
+def test_a_terminal_shows_the_start_and_ctrl_c_stops(tmp_path: Path) -> None:
+    (tmp_path / "penstock.toml").write_text(configuration(MODELS))
+    port, *ports = map(str, free_ports(1 + len(SERVICES)))
+    addresses = {
+        f"PENSTOCK_SERVICES_{service.upper()}_ADDRESS": f"127.0.0.1:{own}"
+        for service, own in zip(SERVICES, ports, strict=True)
+    }
+    words = ["serve", "--engine", "echo", "--port", port, "--data-dir", "data"]
+    terminal = Terminal(words, tmp_path, **addresses)
+    try:
+        terminal.see("Starting Penstock")
+        for row in ("✓ model", "✓ penstock-starter ready", "is ready after", "Try:"):
+            terminal.see(row, within_s=300)
+        pids = list(json.loads((tmp_path / "data" / "serve.json").read_text())["pids"].values())
+        assert all(alive(pid) for pid in pids)
+        terminal.type("\x03")
+        terminal.see("Stopping: requests that run finish first.")
+        terminal.see("Stopped.", within_s=60)
+        assert terminal.end() == 0
+    finally:
+        terminal.close()
+    assert not any(alive(pid) for pid in pids)
 
 
 def test_a_taken_edge_port_is_a_clear_error(tmp_path: Path) -> None:

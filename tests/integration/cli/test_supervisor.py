@@ -135,6 +135,19 @@ async def test_stages_stop_one_after_the_other(stage: Stage) -> None:
     await stage.nobody_left()
 
 
+async def test_some_start_first_and_what_never_started_needs_no_stopping(stage: Stage) -> None:
+    one, two, three = (stage.program(name) for name in ("one", "two", "three"))
+    supervisor = stage.supervisor(one, two, three)
+    await supervisor.start({"one"})
+    assert (one.state, two.state) == (State.READY, State.WAITING)
+    await supervisor.start({"two"})
+    assert two.state is State.READY
+    assert len(stage.events("start")) == 2
+    await supervisor.stop()
+    assert (one.state, two.state, three.state) == (State.STOPPED, State.STOPPED, State.WAITING)
+    await stage.nobody_left()
+
+
 async def test_a_killed_program_comes_back_with_a_growing_wait(stage: Stage) -> None:
     program, other = stage.program("one"), stage.program("two")
     supervisor = stage.supervisor(program, other)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from services.cli.failures import Failure
-from services.cli.plan import Plan, Wish, command, make_plan
+from services.cli.plan import Plan, Wish, command, later, make_plan
 from services.cli.ports import (
     Address,
     connectable,
@@ -262,3 +262,13 @@ def test_only_what_is_installed_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_calls_others_stops_before_them() -> None:
     stages = {entry.name: entry.stop_stage for entry in ROSTER}
     assert stages["gateway"] < stages["retrieval"] < stages["inference"] < stages["model"]
+
+
+def test_on_few_processors_what_loads_more_models_starts_later() -> None:
+    assert later(ROSTER, Settings(), len(ROSTER) - 1) == {"embedding", "image"}
+    assert later(ROSTER, Settings(), len(ROSTER)) == frozenset()
+
+
+def test_what_loads_nothing_does_not_wait() -> None:
+    settings = load(env={}, overrides={"services.image.engine": "echo"})
+    assert later(ROSTER, settings, 1) == {"embedding"}
