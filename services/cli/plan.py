@@ -101,17 +101,14 @@ def make_plan(entries: Sequence[Entry], settings: Settings, wish: Wish, service_
 
 
 def later(entries: Sequence[Entry], settings: Settings, cores: int) -> frozenset[str]:
-    """Returns the services that give way to the others.
+    """Returns the services that give way to those that a chat needs.
 
     Where processors are few, all that load libraries at once are late at once; one after another
-    the first answers sooner, and the last no later.
+    the first answers sooner, and the last hardly later.
     """
-    if cores >= len(entries):
+    if cores >= len(entries) or settings.services.inference.engine == _WITHOUT_MODELS:
         return frozenset()
-    giving_way = (entry.name for entry in entries if entry.gives_way)
-    return frozenset(
-        name for name in giving_way if getattr(settings.services, name).engine != _WITHOUT_MODELS
-    )
+    return frozenset(entry.name for entry in entries if entry.gives_way)
 
 
 def edge_address(text: str) -> Address:

@@ -15,7 +15,7 @@ class Entry:
     stop_stage: int
     """Programs stop in this order: who calls others stops before them."""
     gives_way: bool = False
-    """Starts after the others on a machine that can't start all at once."""
+    """A chat does without it: on a machine that can't start all at once, it starts later."""
 
 
 EDGE = Entry("gateway", "gateway", 0)
@@ -24,8 +24,8 @@ ROSTER = (
     Entry("inference", "services.inference", 2),
     Entry("embedding", "services.embedding", 2, gives_way=True),
     Entry("image", "services.image", 2, gives_way=True),
-    Entry("training", "services.training", 1),
-    Entry("retrieval", "services.retrieval", 1),
+    Entry("training", "services.training", 1, gives_way=True),
+    Entry("retrieval", "services.retrieval", 1, gives_way=True),
     EDGE,
 )
 """In the order of their start."""

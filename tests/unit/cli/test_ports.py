@@ -264,11 +264,12 @@ def test_who_calls_others_stops_before_them() -> None:
     assert stages["gateway"] < stages["retrieval"] < stages["inference"] < stages["model"]
 
 
-def test_on_few_processors_what_loads_more_models_starts_later() -> None:
-    assert later(ROSTER, Settings(), len(ROSTER) - 1) == {"embedding", "image"}
+def test_on_few_processors_what_a_chat_does_without_starts_later() -> None:
+    waiting = {"embedding", "image", "training", "retrieval"}
+    assert later(ROSTER, Settings(), len(ROSTER) - 1) == waiting
     assert later(ROSTER, Settings(), len(ROSTER)) == frozenset()
 
 
-def test_what_loads_nothing_does_not_wait() -> None:
-    settings = load(env={}, overrides={"services.image.engine": "echo"})
-    assert later(ROSTER, settings, 1) == {"embedding"}
+def test_nothing_waits_for_a_service_that_loads_nothing() -> None:
+    settings = load(env={}, overrides={"services.inference.engine": "echo"})
+    assert later(ROSTER, settings, 1) == frozenset()
