@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -23,6 +22,8 @@ from pathlib import Path
 import grpc
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from tests.ports import free_ports
 
 _ROOT = Path(__file__).resolve().parent.parent
 _ENVIRONMENT = _ROOT / ".venv-triton"
@@ -163,15 +164,6 @@ def running_triton(
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def _backends(folder: Path) -> Path:

@@ -19,7 +19,8 @@ import httpx
 
 from gateway.settings import SERVICE_PORTS
 from tests.e2e.envoy_render import rendered
-from tests.e2e.stack import REPOSITORY, free_port
+from tests.e2e.stack import REPOSITORY
+from tests.ports import free_port
 
 ENVOY = Path(sys.executable).with_name("envoy")
 BUF = Path(sys.executable).with_name("buf")

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.e2e.stack import REPOSITORY, USER_TOKEN, configuration, free_ports
+from tests.e2e.stack import REPOSITORY, USER_TOKEN, configuration
 from tests.integration.access.certificates import Authority
+from tests.ports import free_ports
 from tests.rotated_certificates import CertificateFolder
 
 MODELS = {"echo": {"path": "echo", "type": "chat"}}

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STARTER = REPOSITORY / "starters" / "chat" / "model"
@@ -61,20 +62,6 @@ class Platform:
 
     def headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.key}"}
-
-
-def free_port() -> int:
-    return free_ports(1)[0]
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as listeners:
-        found: list[int] = []
-        for _ in range(count):
-            listener = listeners.enter_context(socket.socket())
-            listener.bind(("127.0.0.1", 0))
-            found.append(listener.getsockname()[1])
-        return found
 
 
 def alive(pid: int) -> bool:

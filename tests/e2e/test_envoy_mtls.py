@@ -26,8 +26,9 @@ from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 from tests.e2e.envoy_process import Front, alone, envoy, running_envoy, until
 from tests.e2e.envoy_render import Options
 from tests.e2e.secured import Secured, secured
-from tests.e2e.stack import USER_TOKEN, free_port
+from tests.e2e.stack import USER_TOKEN
 from tests.integration.access.certificates import Authority
+from tests.ports import free_port
 from tests.rotated_certificates import CertificateFolder
 
 HEADERS = {"authorization": f"Bearer {USER_TOKEN}"}

@@ -25,10 +25,10 @@ from tests.e2e.stack import (
     Platform,
     alive,
     configuration,
-    free_ports,
     running,
 )
 from tests.integration.cli.terminal import Terminal
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.timeout(600)  # where others work too, models load slowly
 MODELS = {"penstock-starter": {"path": str(STARTER), "type": "chat"}}

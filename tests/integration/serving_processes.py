@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -14,13 +13,9 @@ from typing import Any
 
 from penstock.model.v1 import model_pb2, model_service_pb2
 
+from tests.ports import free_port
+
 ADMIN = (("authorization", "Bearer admin-token"),)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Processes:

@@ -18,9 +18,10 @@ from PIL import Image
 
 from services.cli.image import INTERRUPTED
 from services.cli.main import main
-from tests.e2e.stack import Platform, configuration, free_port, running
+from tests.e2e.stack import Platform, configuration, running
 from tests.integration.cli.conftest import ENVIRONMENT
 from tests.integration.cli.terminal import Terminal, assert_soon
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)
 SMALL = ("--size", "64", "--steps", "3")

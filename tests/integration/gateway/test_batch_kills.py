@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from tests.integration.gateway.batch_stack import (
     line,
 )
 from tests.integration.training.file_platform import SERVICE_TOKEN
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 KILLED = Path(__file__).with_name("killed_process.py")
@@ -117,8 +117,7 @@ class Service:
     def __init__(self, folder: Path, keys: str) -> None:
         self.folder = folder
         self.keys = keys
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            self.port = taken.getsockname()[1]
+        self.port = free_port()
 
     def start(self, lines: int = 0, where: str = "") -> subprocess.Popen[bytes]:
         return launched(

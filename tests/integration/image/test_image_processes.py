@@ -5,7 +5,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from penstock.model.v1 import model_pb2, model_service_pb2
 from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 
 from tests.integration.image.image_platform import ADMIN, reason, request
+from tests.ports import free_port
 
 CONFIG = """
 [api.models.first]
@@ -34,12 +34,6 @@ path = "{folder}"
 engine = "echo"
 max_pixels = 1000000
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Processes:

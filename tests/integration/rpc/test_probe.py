@@ -16,7 +16,7 @@ from services.cli.main import main as penstock
 from services.rpc.probe import main, probe
 from services.settings import load
 from tests.integration.rpc.rpc_certificates import Authority
-from tests.integration.serving_processes import free_port
+from tests.ports import free_port
 
 
 @dataclass(frozen=True)

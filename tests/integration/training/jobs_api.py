@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.ports import free_port
 
 Fault = Callable[["Handler"], bool]
 """Answers a request in its own way, and tells whether it did."""
@@ -163,5 +164,4 @@ def jobs_api(tls: ssl.SSLContext | None = None) -> Iterator[JobsApi]:
 
 def unused_address() -> str:
     """An address where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
