@@ -25,7 +25,7 @@ def choose_device(wanted: str) -> torch.device:
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """The number type for `auto` or a name."""
     if wanted in ("", "auto"):
-        return torch.bfloat16 if _likes_bfloat16(device) else torch.float32
+        return torch.bfloat16 if likes_bfloat16(device) else torch.float32
     if wanted not in DTYPES:
         raise FailedPrecondition(
             f"This engine has no number type “{wanted}”: use auto, {', '.join(DTYPES)}."
@@ -33,7 +33,8 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     return DTYPES[wanted]
 
 
-def _likes_bfloat16(device: torch.device) -> bool:
+def likes_bfloat16(device: torch.device) -> bool:
+    """Whether a device calculates in bf16 itself."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     features = torch.cpu.get_capabilities()

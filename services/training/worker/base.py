@@ -16,7 +16,7 @@ from services.training.worker.failures import Failed
 from services.weights.chat_text import ChatText
 from services.weights.configuration import load_config, load_tokenizer
 from services.weights.folder import ModelFolder, read_json
-from services.weights.processor import choose_device
+from services.weights.processor import choose_device, likes_bfloat16
 
 _ADAPTER = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -64,10 +64,8 @@ class Base:
 
 def uses_bf16(device: torch.device, parameter_count: int) -> bool:
     """Whether arithmetic in bf16 is done, because the device does it well."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    able = torch.cpu.get_capabilities()
-    return parameter_count >= _LARGE and bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+    is_large = device.type != "cpu" or parameter_count >= _LARGE
+    return is_large and likes_bfloat16(device)
 
 
 def load_base(plan: Plan) -> Base:
