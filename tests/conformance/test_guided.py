@@ -244,6 +244,16 @@ async def test_biases_and_penalties_choose_among_what_is_allowed(model: LoadedMo
     assert re.fullmatch("[abc]{6}", text)
 
 
+async def test_a_model_that_loves_blanks_still_comes_to_an_end(model: LoadedModel) -> None:
+    blanks = {model.text.encode(blank)[0]: 100.0 for blank in (" ", "\n")}
+    grammar = schema({**PERSON, "required": []})
+    text, reason = await answer(model, grammar, temperature=0, logit_bias=blanks)
+    assert reason is EndReason.EOS
+    assert "\n" + 20 * " " in text
+    assert len(text) < 200
+    jsonschema.validate(json.loads(text), PERSON | {"required": []})
+
+
 async def test_scores_are_those_of_the_free_model(model: LoadedModel) -> None:
     free = await ask(model, None, 1, temperature=0, logprobs=5, ignore_eos=True)
     best = (await submit(model.engine, free).until_over()).scores()[0]

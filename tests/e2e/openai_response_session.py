@@ -111,7 +111,11 @@ def parse(client: openai.OpenAI) -> None:
     assert response.text.format.type == "json_schema"
     assert response.text.format.name == "Palette"
     with client.responses.stream(
-        model=MODEL, input="Which colours?", text_format=Palette, max_output_tokens=300
+        model=MODEL,
+        input="Which colours?",
+        text_format=Palette,
+        temperature=0,
+        max_output_tokens=300,
     ) as events:
         final = events.get_final_response()
     assert isinstance(final.output_parsed, Palette)

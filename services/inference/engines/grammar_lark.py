@@ -13,8 +13,8 @@ from services.inference.engines.grammar_schema import Refused, Schema, plain_sch
 
 _JSON_OPTIONS: Any = {
     # Compact, with single spaces, or one value a line: enough for every style, and no room for a
-    # model to put blanks without end.
-    "whitespace_pattern": r"( |\n {0,64})?",
+    # model to spend its tokens on blanks.
+    "whitespace_pattern": r"( |\n {0,20})?",
     "coerce_one_of": False,
     "lenient": False,
 }
