@@ -134,13 +134,18 @@ class Schedule:
     warmup: int
     decay: int
     total: int
+    first: int = 0
+    peak: float = 1.0
 
     def rate(self, step: int) -> float:
         """The factor on the learning rates at a step."""
-        return min(1.0, (step + 1) / self.warmup, (self.total - step) / (self.total - self.decay))
+        rising = (step - self.first + 1) / self.warmup
+        return self.peak * min(1.0, rising, (self.total - step) / (self.total - self.decay))
 
 
 SCHEDULE: Final = Schedule(warmup=100, decay=3300, total=5500)
+FINISHING: Final = Schedule(warmup=40, decay=5600, total=5950, first=5500, peak=0.3)
+"""Goes on from weights that are there."""
 
 
 def draw(name: str, rng: Random, *, held_out: bool) -> Example:

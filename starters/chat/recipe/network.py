@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -139,6 +140,29 @@ def named_weights(network: Network) -> dict[str, Tensor]:
         for ours, theirs in _NAMES.items():
             found[f"model.layers.{i}.{theirs}.weight"] = getattr(layer, ours)
     return {name: weight.detach().bfloat16().cpu().contiguous() for name, weight in found.items()}
+
+
+def take_weights(network: Network, weights: Mapping[str, Tensor]) -> None:
+    """Puts weights in place, named as `named_weights` names them."""
+    kept = {"embedding": weights["model.embed_tokens.weight"], "norm": weights["model.norm.weight"]}
+    for i in range(network.shape.layers):
+        for ours, theirs in _NAMES.items():
+            kept[f"layers.{i}.{ours}"] = weights[f"model.layers.{i}.{theirs}.weight"]
+    network.load_state_dict(kept)
+
+
+def shape_of(config: Mapping[str, Any]) -> Shape:
+    """The size that a LlamaConfig of `llama_config` tells."""
+    return Shape(
+        width=config["hidden_size"],
+        layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        inner=config["intermediate_size"],
+        vocabulary=config["vocab_size"],
+        context=config["max_position_embeddings"],
+        theta=config["rope_theta"],
+        epsilon=config["rms_norm_eps"],
+    )
 
 
 def llama_config(shape: Shape, eos: int, pad: int) -> dict[str, Any]:

@@ -1,13 +1,17 @@
 """Trains penstock-starter from nothing, or goes on from the last checkpoint.
 
 python -m starters.chat.recipe.train
+python -m starters.chat.recipe.train --finish    # a last lesson, from the shipped weights
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing as mp
-import queue
+import os
+import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import astuple
@@ -15,13 +19,14 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from starters.chat.recipe import tokenizer as bpe
 from starters.chat.recipe.batches import Batch, Encoder, batch
-from starters.chat.recipe.curriculum import SCHEDULE, SEED, Schedule
+from starters.chat.recipe.curriculum import FINISHING, SCHEDULE, SEED, Schedule
 from starters.chat.recipe.export import export
-from starters.chat.recipe.network import Network
+from starters.chat.recipe.network import SHAPE, Network, shape_of, take_weights
 from starters.chat.recipe.start import begin
 from starters.computing import Muon, fast_dtype, keep_memory
 
@@ -35,22 +40,20 @@ _SAVE_EVERY: Final = 200
 _TELL_EVERY: Final = 20
 
 
-def _produce(path: str, steps: range, made: mp.Queue[Batch]) -> None:
+def produce(path: str, steps: range, made: mp.Queue[Batch]) -> None:
     """Packs the batches of some steps ahead of the training, for as long as that lives."""
     torch.set_num_threads(1)
-    made.cancel_join_thread()  # what nobody reads any more must not keep this process alive
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     encoder = Encoder(Tokenizer.from_file(path))
-    parent = mp.parent_process()
     for step in steps:
-        packed = batch(encoder, step)
-        while True:
-            if parent is None or not parent.is_alive():
-                return
-            try:
-                made.put(packed, timeout=10)
-                break
-            except queue.Full:
-                continue
+        made.put(batch(encoder, step))
+
+
+def _end_with_parent() -> None:
+    parent = mp.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def optimizers(network: Network) -> list[torch.optim.Optimizer]:
@@ -74,22 +77,36 @@ def _tokenizer() -> Tokenizer:
 class Training:
     """A run: the network, its optimizers and how far it is."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, schedule: Schedule) -> None:
         WORK.mkdir(exist_ok=True)
         self.device = device
-        self.tokenizer = _tokenizer()
+        self.schedule = schedule
+        self.done = schedule.first
         torch.manual_seed(SEED)
-        self.network = Network(dtype=fast_dtype(device))
-        begin(self.network)
+        self.network = self._shipped() if self.done else self._fresh()
         self.network.to(device)
+        self.tokenizer = _tokenizer()
         self.optimizers = optimizers(self.network)
-        self.done = 0
         self._checkpoint = WORK / "checkpoint.pt"
         if self._checkpoint.exists():
             self._resume()
 
+    def _fresh(self) -> Network:
+        network = Network(SHAPE, fast_dtype(self.device))
+        begin(network)
+        return network
+
+    def _shipped(self) -> Network:
+        shape = shape_of(json.loads((MODEL / "config.json").read_text()))
+        network = Network(shape, fast_dtype(self.device))
+        take_weights(network, load_file(MODEL / "model.safetensors"))
+        shutil.copy(MODEL / "tokenizer.json", WORK)
+        return network
+
     def _resume(self) -> None:
         state = torch.load(self._checkpoint, map_location=self.device)
+        if not self.schedule.first <= state["done"] <= self.schedule.total:
+            raise SystemExit(f"{self._checkpoint} is of another run, at step {state['done']}.")
         self.network.load_state_dict(state["network"])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
@@ -111,13 +128,14 @@ class Training:
         for turn, made in enumerate(queues):
             steps = range(self.done + turn, total, producers)
             arguments = (str(WORK / "tokenizer.json"), steps, made)
-            mp.Process(target=_produce, args=arguments, daemon=True).start()
+            mp.Process(target=produce, args=arguments, daemon=True).start()
         for step in range(total - self.done):
             yield queues[step % producers].get(timeout=600)
 
-    def run(self, schedule: Schedule, *, producers: int = 1, compiled: bool = True) -> None:
+    def run(self, *, producers: int = 1, compiled: bool = True) -> None:
         """Trains to the end of the schedule, with a checkpoint every so often."""
         forward = torch.compile(self.network, dynamic=False) if compiled else self.network
+        schedule = self.schedule
         began, tokens, losses = time.monotonic(), 0, list[float]()
         for packed in self._batches(schedule.total, producers):
             for optimizer, rate in zip(self.optimizers, (_MATRIX_RATE, _OTHER_RATE), strict=True):
@@ -149,11 +167,12 @@ def main() -> None:
     parser.add_argument("--producers", type=int, default=1, help="processes that make batches")
     parser.add_argument("--output", type=Path, default=MODEL)
     parser.add_argument("--eager", action="store_true", help="do not compile the network")
+    parser.add_argument("--finish", action="store_true", help="go on from the shipped weights")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     keep_memory()
-    training = Training(chosen.device)
-    training.run(SCHEDULE, producers=chosen.producers, compiled=not chosen.eager)
+    training = Training(chosen.device, FINISHING if chosen.finish else SCHEDULE)
+    training.run(producers=chosen.producers, compiled=not chosen.eager)
     export(training.network, training.tokenizer, chosen.output)
 
 

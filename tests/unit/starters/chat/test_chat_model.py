@@ -11,12 +11,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from starters.chat.recipe.curriculum import SKILLS, draw
+from starters.chat.recipe.curriculum import FINISHING, SCHEDULE, SKILLS, Schedule, draw
 from starters.chat.recipe.exam import MODEL
-from starters.chat.recipe.network import Network, Shape, llama_config, named_weights
+from starters.chat.recipe.network import (
+    Network,
+    Shape,
+    llama_config,
+    named_weights,
+    shape_of,
+    take_weights,
+)
 from starters.chat.recipe.rendering import TEMPLATE, render
 
 FAST = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
@@ -144,3 +152,21 @@ def test_the_trained_network_is_the_network_that_ships() -> None:
         tokens, torch.ones_like(tokens), torch.arange(24)[None], at, tokens[0, 1:], weight
     )
     assert loss.item() == pytest.approx(llama(tokens, labels=tokens).loss.item(), abs=0.03)
+
+
+def test_training_goes_on_from_the_weights_that_ship() -> None:
+    shipped = load_file(MODEL / "model.safetensors")
+    network = Network(shape_of(json.loads((MODEL / "config.json").read_text())))
+    take_weights(network, shipped)
+    taken = named_weights(network)
+    assert taken.keys() == shipped.keys()
+    assert all(torch.equal(taken[name], shipped[name]) for name in shipped)
+    assert shape_of(llama_config(network.shape, 2, 0)) == network.shape
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULE, FINISHING])
+def test_the_rate_rises_and_falls_to_nothing(schedule: Schedule) -> None:
+    rates = [schedule.rate(step) for step in range(schedule.first, schedule.total)]
+    assert max(rates) == schedule.peak
+    assert 0 < rates[0] < schedule.peak / 20
+    assert 0 < rates[-1] < schedule.peak / 20
