@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from starlette.types import Message, Send
 
 from gateway.errors import ClientGoneError
+from gateway.holding import Held
 
 JSON = (b"content-type", b"application/json")
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -30,7 +31,7 @@ async def send_body(
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def send_pieces(send: Send, pieces: Sequence[bytes], slow_reader_s: float) -> None:
+async def send_pieces(send: Send, pieces: Sequence[Held], slow_reader_s: float) -> None:
     """Answers with JSON that is too large to be joined.
 
     Raises:

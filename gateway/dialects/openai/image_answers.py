@@ -1,4 +1,4 @@
-"""Events of the image service, gathered into a whole answer. No I/O."""
+"""Events of the image service, gathered into a whole answer."""
 
 from binascii import b2a_base64
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from penstock.inference.v1 import usage_pb2
 
 from gateway.dialects.openai import image_schema as schema
 from gateway.errors import Problem, ProblemError
+from gateway.holding import Held, Holder
 
 _QUALITIES: dict[schema.Quality, schema.ResultQuality] = {
     "auto": "medium",
@@ -49,7 +50,8 @@ class WholeImages:
         self._labels = labels
         self._created = 0
         self._size = ""
-        self._images: dict[int, bytes] = {}
+        self._holder = Holder()
+        self._images: dict[int, Held] = {}
         self._usage = usage(None)
         self.finished = False
 
@@ -64,7 +66,7 @@ class WholeImages:
                 self._created = event.queued.create_time.seconds
             case "image":
                 image = event.image
-                self._images[image.index] = base64_of(image.data)
+                self._images[image.index] = self._holder.hold(base64_of(image.data))
                 self._size = self._size or size_of(image)
             case "finish":
                 if not self._images:
@@ -74,9 +76,9 @@ class WholeImages:
             case _:
                 pass
 
-    def pieces(self) -> list[bytes]:
+    def pieces(self) -> list[Held]:
         """Makes the body, in pieces: together they may be far larger than a request."""
-        pieces = [b'{"created":%d,"data":[' % self._created]
+        pieces: list[Held] = [b'{"created":%d,"data":[' % self._created]
         for number, index in enumerate(sorted(self._images)):
             before = b',{"b64_json":"' if number else b'{"b64_json":"'
             pieces += (before, self._images[index], b'"}')

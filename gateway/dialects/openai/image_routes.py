@@ -20,6 +20,7 @@ from gateway.dialects.openai.image_masks import Masks, Picture
 from gateway.dialects.openai.image_stream import ImageStream
 from gateway.errors import Problem, ProblemError, invalid, unavailable, unsupported
 from gateway.form_values import FormDecoder
+from gateway.holding import Held
 from gateway.multipart import MEDIA_TYPE, Form, FormLimits, Upload, media_type, read_form
 from gateway.pictures import picture_bytes
 from gateway.relays import CUT_SHORT, EventCall, EventReader, relay
@@ -201,7 +202,7 @@ class ImageVariations:
 
 async def _whole(
     call: EventCall[progress_pb2.ImageEvent], images: WholeImages, receive: Receive
-) -> list[bytes]:
+) -> list[Held]:
     async with EventReader(call, receive) as reader:
         while not images.finished:
             event = await reader.read()

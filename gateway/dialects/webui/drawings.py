@@ -1,4 +1,4 @@
-"""Gathers what the image service draws, and renders it. No I/O."""
+"""Gathers what the image service draws, and renders it."""
 
 import binascii
 from collections.abc import Iterator, Mapping
@@ -10,11 +10,12 @@ from penstock.image.v1 import image_pb2, progress_pb2
 
 from gateway.dialects.webui.schema import DrawingFields, Img2ImgRequest, Txt2ImgRequest
 from gateway.errors import Problem, ProblemError
+from gateway.holding import Held, Holder
 
 Body = TypeVar("Body", bound=DrawingFields)
 
 _MOST_BYTES = 512 * 1024 * 1024
-"""Largest answer; it is held in memory, once, until the last image is there."""
+"""Largest answer; it is held, mostly in files, until the last image is there."""
 
 _DEFAULTS: Mapping[str, object] = {
     "s_churn": 0.0,
@@ -44,7 +45,8 @@ class Drawings:
 
     def __init__(self, *, keep: bool = True) -> None:
         self._keep = keep
-        self._images: dict[int, bytes] = {}
+        self._holder = Holder()
+        self._images: dict[int, Held] = {}
         self._size = 0
         self.finish: progress_pb2.ImageFinish | None = None
 
@@ -63,14 +65,14 @@ class Drawings:
             if self._size > _MOST_BYTES:
                 message = "The images are too large together. Ask for fewer at once."
                 raise ProblemError(Problem("MESSAGE_TOO_LARGE", message))
-            self._images[event.image.index] = data
+            self._images[event.image.index] = self._holder.hold(data)
 
     @property
-    def images(self) -> list[bytes]:
+    def images(self) -> list[Held]:
         """The images in base64, by index."""
         return [self._images[index] for index in sorted(self._images)]
 
-    def answer(self, body: DrawingFields) -> Iterator[bytes]:
+    def answer(self, body: DrawingFields) -> Iterator[Held]:
         """Renders the whole answer, in pieces."""
         finish = self._finished()
         yield b'{"images":['
@@ -83,7 +85,7 @@ class Drawings:
         yield b',"parameters":' + msgspec.json.encode(effective(body, finish.effective_request))
         yield b',"info":' + msgspec.json.encode(info_of(finish)) + b"}"
 
-    def only(self) -> Iterator[bytes]:
+    def only(self) -> Iterator[Held]:
         """Renders the answer for one image.
 
         Raises:
