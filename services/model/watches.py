@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 MAX_LAG = 1000
 """Changes after which a snapshot takes less than telling them."""
 HEARTBEAT_S = 15.0
-POLL_S = 0.25
+POLL_S = 0.5
 SWEEP_S = 1.0
 COMPACT_S = 60.0
 
