@@ -3,7 +3,6 @@
 import asyncio
 import importlib.metadata
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from google.protobuf.descriptor import FileDescriptor
 from penstock.inference.v1 import inference_service_pb2
 
 from benchmarks.processes import Child, ChildError
+from services.cli.ports import free_port
 
 _SERVICE = "penstock.inference.v1.InferenceService"
 _START_S = 10.0
@@ -32,7 +32,7 @@ async def start_envoy(engine: str, folder: Path) -> tuple[Child, str]:
     """Starts Envoy on one core's worth of threads."""
     binary = envoy_binary()
     assert binary is not None
-    port = _free_port()
+    port = free_port("127.0.0.1")
     descriptor = folder / "descriptor.binpb"
     descriptor.write_bytes(_descriptor_set(inference_service_pb2.DESCRIPTOR))
     config = folder / "envoy.json"
@@ -120,12 +120,6 @@ def _bootstrap(engine: str, port: int, descriptor: Path) -> dict[str, Any]:
 def _address(address: str) -> dict[str, Any]:
     host, _, port = address.rpartition(":")
     return {"socket_address": {"address": host, "port_value": int(port)}}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 async def _listening(port: int) -> None:

@@ -64,8 +64,8 @@ class Base:
 
 def uses_bf16(device: torch.device, parameter_count: int) -> bool:
     """Whether arithmetic in bf16 is done, because the device does it well."""
-    is_large = device.type != "cpu" or parameter_count >= _LARGE
-    return is_large and likes_bfloat16(device)
+    pays = device.type != "cpu" or parameter_count >= _LARGE
+    return pays and likes_bfloat16(device)
 
 
 def load_base(plan: Plan) -> Base:
