@@ -95,12 +95,15 @@ class KeyFeed:
 
     async def run(self) -> None:
         """Follows the store until cancelled. While it does not answer, known keys stay."""
-        well = True
+        well, seen = True, None
         while True:
             await asyncio.sleep(POLL_S)
+            stamp = await self._store.stamp()
+            if stamp is not None and stamp == seen:
+                continue
             try:
                 await self.refresh()
-                well = True
+                well, seen = True, stamp
             except DomainError as error:
                 if well:
                     _log.warning("keys could not be read, the known ones stay: %s", error.message)

@@ -38,6 +38,11 @@ class KeyStore(Protocol):
         """Returns keys, newest first, those after a place."""
         ...
 
+    async def stamp(self) -> int | None:
+        """Returns a number that is another once anything was committed; None where nobody can
+        tell. It costs next to nothing."""
+        ...
+
     async def changes(self, after: int | None) -> KeyChanges:
         """Returns what changed after a sequence; everything for None, or where the store has not
         come so far."""

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from services.errors import InvalidArgument
 from services.model.catalog import Catalog
 from services.model.records import Observation, Reporter, ServiceState
-from services.model.states import alive, service_state
+from services.model.states import SILENCE, alive, service_state
 from services.model.store import Reading, Writing
 
 KEEP_CHANGES = 10_000
@@ -21,6 +21,17 @@ OVERDUE = 1.5
 """Report intervals after which a process counts as replaced by another at its address."""
 MAX_OBSERVATIONS = 10_000
 MAX_MESSAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    """Who is silent and who silent for long, what the silent reported, and until when nobody else
+    can be either."""
+
+    silent: Sequence[str]
+    gone: Sequence[str]
+    observed: Sequence[Observation]
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +98,19 @@ class Reports:
             for r in reporters
         ]
 
-    async def sweep(self) -> None:
-        """Drops what silent processes reported, so that watchers hear of it."""
+    async def sweep(self) -> datetime:
+        """Drops what silent processes reported, so that watchers hear of it. Returns until when
+        there is nothing more to drop, whoever reports."""
         now = self._catalog.clock()
         async with self._catalog.store.reading() as tx:
-            silent, gone, observed = await self._silent(tx, now)
-        if not observed and not gone:
-            return
-        async with self._catalog.writing() as tx:
-            silent, gone, observed = await self._silent(tx, now)
-            await tx.forget(silent, keep_reporters=True)
-            await tx.forget(gone, keep_reporters=False)
-            await self._record(tx, {o.model_id for o in observed}, now)
+            found = await self._silence(tx, now)
+        if found.observed or found.gone:
+            async with self._catalog.writing() as tx:
+                found = await self._silence(tx, now)
+                await tx.forget(found.silent, keep_reporters=True)
+                await tx.forget(found.gone, keep_reporters=False)
+                await self._record(tx, {o.model_id for o in found.observed}, now)
+        return found.until
 
     async def compact(self) -> None:
         """Drops old lines of the change log and old receipts."""
@@ -106,14 +118,15 @@ class Reports:
             before = self._catalog.clock() - KEEP_RECEIPTS
             await tx.compact(keep_changes=KEEP_CHANGES, receipts_before=before)
 
-    async def _silent(
-        self, tx: Reading, now: datetime
-    ) -> tuple[list[str], list[str], list[Observation]]:
+    async def _silence(self, tx: Reading, now: datetime) -> _Silence:
+        patience = SILENCE * self.interval
         reporters = await tx.reporters()
         silent = [r.id for r in reporters if not alive(r.report_time, now, self.interval)]
         gone = [r.id for r in reporters if now - r.report_time > KEEP_SILENT]
         observed = await tx.observations(silent) if silent else []
-        return silent, gone, observed
+        ends = [r.report_time + limit for r in reporters for limit in (patience, KEEP_SILENT)]
+        until = min([now + patience, *(end for end in ends if end >= now)])
+        return _Silence(silent, gone, observed, until)
 
     async def _replaced(self, tx: Reading, reporter: Reporter) -> list[str]:
         """Finds processes whose place this one took: same service and address, report overdue."""

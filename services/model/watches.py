@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 MAX_LAG = 1000
 """Changes after which a snapshot takes less than telling them."""
 HEARTBEAT_S = 15.0
-POLL_S = 0.5
+POLL_S = 0.25
 SWEEP_S = 1.0
 COMPACT_S = 60.0
 
@@ -194,20 +194,23 @@ async def keep(
 
     Tells when the catalogue can't be reached, and when it can again.
     """
-    well = True
-    swept = compacted = _now()
+    well, seen = True, None
+    silence, compacted = catalog.clock(), _now()
     while True:
         await asyncio.sleep(POLL_S)
         try:
-            async with catalog.store.reading() as tx:
-                sequence = await tx.sequence()
-            feed.announce(sequence)
-            if _now() - swept >= SWEEP_S:
-                swept = _now()
-                await reports.sweep()
+            stamp = await catalog.store.stamp()
+            if stamp is None or stamp != seen:
+                async with catalog.store.reading() as tx:
+                    sequence = await tx.sequence()
+                feed.announce(sequence)
+                seen = stamp
+            if catalog.clock() >= silence:
+                silence = await reports.sweep()
             if _now() - compacted >= COMPACT_S:
                 compacted = _now()
                 await reports.compact()
+                silence = catalog.clock()  # clocks are set back at times
             found = True
         except DomainError as error:
             _log.warning("the catalogue could not be kept up to date: %s", error.message)

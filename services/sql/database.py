@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.errors import StorageFull, Unavailable
 from services.sql.engine import create_engine, is_away, is_postgres, transaction
+from services.sql.stamps import Stamps
 
 _log = logging.getLogger(__name__)
 _DISK_FULL = "53100"
@@ -34,6 +35,8 @@ class Database:
         self._engine = create_engine(url, owner=f"The store of {holds}", file=file)
         self._holds = holds
         self.postgres = is_postgres(self._engine)
+        self._stamps = Stamps(self._engine)
+        self.stamp = self._stamps.stamp
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
@@ -57,6 +60,7 @@ class Database:
 
     async def close(self) -> None:
         """Closes every connection."""
+        self._stamps.close()
         await self._engine.dispose()
 
     @contextmanager

@@ -31,6 +31,8 @@ _LEASE = timedelta(seconds=30)
 _RENEW_S = 10.0
 _AT_ONCE = 2
 _RETRY_S = 5.0
+_UNSTAMPED = 10
+"""Intervals after which there is a look though nothing changed: time ends windows and leases."""
 _UNDONE: Mapping[BatchState, tuple[str, str]] = {
     BatchState.EXPIRED: (
         "batch_expired",
@@ -87,10 +89,16 @@ class BatchKeeper:
             await self._store.settle()
 
     async def _keep_working(self) -> None:
+        seen: int | None = None
+        unseen = 0
         while True:
             wait_s = self._interval_s
+            unseen += 1
             try:
-                await self.work()
+                stamp = await self._store.stamp()
+                if stamp is None or stamp != seen or unseen >= _UNSTAMPED:
+                    await self.work()
+                    seen, unseen = stamp, 0
             except DomainError as error:
                 _log.warning("batches can't be kept: %s", error.message)
                 wait_s = _RETRY_S

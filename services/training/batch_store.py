@@ -76,6 +76,11 @@ class BatchStore(Protocol):
         """
         ...
 
+    async def stamp(self) -> int | None:
+        """Returns a number that is another once anything was committed; None where nobody can
+        tell. It costs next to nothing."""
+        ...
+
     async def settle(self) -> None:
         """Notes the end of batches whose window is over, and of those to be cancelled that nobody
         holds any more."""

@@ -83,6 +83,11 @@ class JobStore(Protocol):
         """
         ...
 
+    async def stamp(self) -> int | None:
+        """Returns a number that is another once anything was committed; None where nobody can
+        tell. It costs next to nothing."""
+        ...
+
     async def unended(self) -> Sequence[Job]:
         """All jobs that haven't ended, in the order in which they get workers: by priority, then
         first come, first served."""

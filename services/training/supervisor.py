@@ -77,6 +77,7 @@ class Supervisor:
         self._troubles = Troubles(store)
         self._left: set[str] | None = None
         self._jobs: Sequence[Job] = ()
+        self._seen: int | None = None
 
     def counts(self) -> Counter[JobState]:
         """Jobs that had not ended when all were last looked at, by state. None where another
@@ -116,6 +117,9 @@ class Supervisor:
             heed_cancellation()
 
     async def _pass(self) -> None:
+        stamp = await self._store.stamp()
+        if not self._jobs and not self._work and stamp is not None and stamp == self._seen:
+            return
         self._done.clear()
         jobs = self._jobs = await self._store.unended()
         await self._drop({job.id: job for job in jobs})
@@ -133,6 +137,7 @@ class Supervisor:
                     self._begin(job, self._running.advance)
                 case _:
                     pass
+        self._seen = stamp
 
     @property
     def _preparing(self) -> int:

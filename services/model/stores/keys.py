@@ -24,6 +24,7 @@ class SqlKeys:
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store
+        self.stamp = store.stamp
 
     async def get(self, key_id: str) -> Key | None:
         """Returns a key."""

@@ -18,6 +18,7 @@ from services.model.stores.transactions import Execute, SqlReading, SqlWriting
 from services.sql.engine import create_engine, is_away, is_postgres, transaction
 from services.sql.migrations import Migrations
 from services.sql.shield import Shield
+from services.sql.stamps import Stamps
 
 _log = logging.getLogger(__name__)
 _MIGRATIONS = Migrations(
@@ -37,6 +38,8 @@ class SqlStore:
         self._engine = engine
         self._turn = asyncio.Lock()
         self._shield = Shield()
+        self._stamps = Stamps(engine)
+        self.stamp = self._stamps.stamp
 
     @classmethod
     async def open(cls, url: str) -> "SqlStore":
@@ -83,6 +86,7 @@ class SqlStore:
     async def aclose(self) -> None:
         """Closes every connection."""
         await self._shield.finish()
+        self._stamps.close()
         await self._engine.dispose()
 
     @asynccontextmanager

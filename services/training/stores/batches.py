@@ -38,6 +38,7 @@ class SqlBatches:
         self._shield = Shield()
         leases = BatchLeases(database, clock)
         whole = self._shield.around
+        self.stamp = database.stamp
         self.create = whole(self._create)
         self.made_by = whole(self._made_by)
         self.batch = whole(self._batch)

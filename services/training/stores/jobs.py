@@ -48,6 +48,7 @@ class SqlJobs:
         self._listeners: list[Callable[[str], None]] = []
         history = History(database)
         whole = self._shield.around
+        self.stamp = database.stamp
         self.create = whole(self._create)
         self.made_by = whole(self._made_by)
         self.job = whole(self._job)

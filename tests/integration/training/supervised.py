@@ -81,7 +81,7 @@ class Workshop:
     def __init__(self, folder: Path, store: Store, blobs: Blobs) -> None:
         self.root = folder / "training"
         self.root.mkdir(exist_ok=True)
-        self.store = store
+        self.store, self.blobs = store, blobs
         self.files = Files(store.files, blobs, FileLimits())
         results = FileLimits(purposes=frozenset({Purpose.FINE_TUNE_RESULTS}))
         self.results = Files(store.files, blobs, results)
