@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 from msgspec import inspect
 
-from gateway.errors import Problem, ProblemError, invalid
+from gateway.errors import Problem, ProblemError, invalid, unsupported
 
 T = TypeVar("T")
 
@@ -126,7 +126,18 @@ def _check_struct(
         found = _check(item.type, value[item.encode_name], where)
         if found is not None:
             return found
+    names = [item.encode_name for item in kind.fields]
+    if kind.forbid_unknown_fields:
+        for key in value:
+            if key not in names:
+                known = ", ".join(f"'{name}'" for name in names)
+                where = f"{path}.{_key(key)}" if path else _key(key)
+                return unsupported(where, f"the fields that are taken there are {known}")
     return None
+
+
+def _key(key: str) -> str:
+    return key[:_LONGEST_KEY].encode("unicode_escape").decode("ascii")
 
 
 def missing(path: str) -> ProblemError:
@@ -144,8 +155,8 @@ def _check_dict(kind: inspect.DictType, value: dict[str, Any], path: str) -> Pro
             "object_above_max_properties",
         )
     for key, item in value.items():
-        shown = key[:_LONGEST_KEY].encode("unicode_escape").decode("ascii")
-        found = _check(kind.key_type, key, path) or _check(kind.value_type, item, f"{path}.{shown}")
+        found = _check(kind.key_type, key, path)
+        found = found or _check(kind.value_type, item, f"{path}.{_key(key)}")
         if found is not None:
             return found
     return None

@@ -23,6 +23,7 @@ class Answer:
     """An answer, as far as it came."""
 
     text: str = ""
+    reasoning: str = ""
     calls: dict[int, message_pb2.ToolCall] = field(default_factory=dict[int, message_pb2.ToolCall])
     reason: event_pb2.FinishReason.ValueType = event_pb2.FINISH_REASON_UNSPECIFIED
     usage: usage_pb2.Usage | None = None
@@ -33,6 +34,8 @@ class Answer:
         match event.WhichOneof("event"):
             case "delta":
                 self.text += event.delta.text
+            case "reasoning_delta":
+                self.reasoning += event.reasoning_delta.text
             case "tool_delta":
                 delta = event.tool_delta
                 call = self.calls.setdefault(delta.call_index, message_pb2.ToolCall())
@@ -51,7 +54,12 @@ class Answer:
         """The answer as a turn of the conversation."""
         parts = [message_pb2.Part(text=self.text)] if self.text else []
         calls = [self.calls[index] for index in sorted(self.calls)]
-        return message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, parts=parts, tool_calls=calls)
+        return message_pb2.Message(
+            role=message_pb2.ROLE_ASSISTANT,
+            parts=parts,
+            tool_calls=calls,
+            reasoning=self.reasoning,
+        )
 
 
 @dataclass

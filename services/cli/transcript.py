@@ -86,6 +86,7 @@ class Terminal:
         self._asked = 0.0
         self._first: float | None = None
         self._column = ""
+        self._thinks = False
 
     def welcome(self, model: str) -> None:
         """Says whom you talk to."""
@@ -116,25 +117,32 @@ class Terminal:
     def begin(self) -> None:
         """Shows that something happens."""
         self._asked, self._first, self._column = time.monotonic(), None, ""
+        self._thinks = False
         if self._output.err.is_terminal:
             self._status = self._output.err.status(Text("thinking", style="dim"))
             self._status.start()
 
     def event(self, event: event_pb2.ChatEvent) -> None:
-        """Writes text as it comes."""
-        text = printable(event.delta.text)
-        if event.WhichOneof("event") in {"delta", "tool_delta"} and self._first is None:
+        """Writes text as it comes, and in a terminal what the model thinks before."""
+        kind = event.WhichOneof("event")
+        if kind in {"delta", "tool_delta", "reasoning_delta"} and self._first is None:
             self._first = time.monotonic()
+        if kind == "reasoning_delta" and self._output.out.is_terminal:
+            self._quiet()
+            self._thinks = True
+            thought = Text(printable(event.reasoning_delta.text), style="dim italic")
+            self._output.out.print(thought, end="", soft_wrap=True)
+        text = printable(event.delta.text)
         if text:
             self._quiet()
-            self._column = text[-1]
-            sys.stdout.write(text)
+            sys.stdout.write("\n\n" * self._thinks + text)
             sys.stdout.flush()
+            self._thinks, self._column = False, text[-1]
 
     def end(self, answer: Answer) -> None:
         """Closes the answer: tool calls, and in a conversation what it took."""
         self._quiet()
-        if self._column and self._column != "\n":
+        if self._thinks or (self._column and self._column != "\n"):
             sys.stdout.write("\n")
             sys.stdout.flush()
         for _, call in sorted(answer.calls.items()):

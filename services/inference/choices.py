@@ -10,12 +10,14 @@ from services.inference.events import (
     Delta,
     Finished,
     FinishReason,
+    ReasoningDelta,
     TokenLogprob,
     ToolDelta,
 )
 from services.inference.identifiers import unique
 from services.inference.scoring import Scorer
 from services.inference.stops import StopFilter
+from services.inference.thoughts import ThoughtReader
 from services.inference.toolcalls import CallArguments, CallEnd, CallStart, Piece, ToolParser
 
 
@@ -34,7 +36,7 @@ class Choice:
 
     A token is reported with the delta in which the last of its text goes out. A token without text
     of its own (part of a character) goes with the text that follows it. Tokens of which a stop text
-    leaves nothing visible are not reported.
+    leaves nothing visible are not reported, nor are those of a thought.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Choice:
         index: int,
         decoder: TextDecoder,
         *,
+        thoughts: ThoughtReader | None = None,
         stops: StopFilter | None = None,
         tools: ToolParser | None = None,
         scorer: Scorer | None = None,
@@ -51,10 +54,14 @@ class Choice:
         self.ended = False
         self.token_count = 0
         """Tokens generated so far."""
+        self.reasoning_tokens = 0
+        """Those among them that are no part of the answer."""
         self.logprob_sum = 0.0
         self.cached_tokens = 0
         """Prompt tokens that need not be computed."""
         self._decoder = decoder
+        self._thoughts = thoughts
+        self._undecided: list[tuple[Token, str]] = []
         self._stops = stops
         self._tools = tools
         self._scorer = scorer
@@ -78,6 +85,54 @@ class Choice:
         text = self._decoder.feed(token.token_id)
         if token.score is not None:
             self.logprob_sum += token.score.logprob
+        if self._thoughts is not None:
+            return self._feed_thought(self._thoughts, token, text, out)
+        return self._feed_answer(token, text, out)
+
+    def _feed_thought(
+        self, thoughts: ThoughtReader, token: Token, text: str, out: list[AnyEvent]
+    ) -> bool:
+        thought, answer = thoughts.feed(text)
+        if thought:
+            out.append(ReasoningDelta(self.index, thought))
+        self._undecided.append((token, text))
+        if thoughts.undecided:
+            return False
+        if not thoughts.found:
+            return self._answer_undecided(out)
+        if thoughts.over:
+            self._undecided.pop()
+            # A token without text of its own is part of the character that comes.
+            self._think(keep_textless=True)
+            self._undecided.append((token, answer))
+            return self._answer_undecided(out)
+        self._think(keep_textless=thoughts.ended and not text)
+        return False
+
+    def _think(self, *, keep_textless: bool) -> None:
+        """Counts tokens of a thought."""
+        kept = [held for held in self._undecided if keep_textless and not held[1]]
+        self.reasoning_tokens += len(self._undecided) - len(kept)
+        self._undecided = kept
+
+    def _answer_undecided(self, out: list[AnyEvent]) -> bool:
+        """Thinking is over: what is held belongs to the answer."""
+        self._thoughts = None
+        return any(self._feed_answer(token, text, out) for token, text in self._undecided)
+
+    def _end_thought(self, thoughts: ThoughtReader, text: str, out: list[AnyEvent]) -> str:
+        """Ends a thought with the last text; returns what of that is the answer's."""
+        thought, answer = thoughts.feed(text)
+        rest, _ = thoughts.flush()
+        if thought or rest:
+            out.append(ReasoningDelta(self.index, thought + rest))
+        if thoughts.found:
+            self._think(keep_textless=bool(answer))
+            text = answer
+        self._answer_undecided(out)
+        return text
+
+    def _feed_answer(self, token: Token, text: str, out: list[AnyEvent]) -> bool:
         if not self._plain:
             return self._feed_filtered(token, text, out)
         if not text:
@@ -94,6 +149,10 @@ class Choice:
         if reason is not EndReason.LENGTH:
             self.token_count += 1
         text = self._decoder.flush()
+        if self._thoughts is not None:
+            text = self._end_thought(self._thoughts, text, out)
+            if self.ended:
+                return
         if self._plain:
             if text or self._waiting:
                 out.append(Delta(self.index, text, tuple(self._waiting)))

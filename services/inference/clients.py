@@ -27,6 +27,7 @@ def to_capabilities(served: ServedModel) -> pb.Capabilities:
         context_length=info.context_length,
         sampling_fields=sorted(fields),
         prompt_logprobs=able.prompt_logprobs,
+        reasoning=served.thoughts is not None,
     )
 
 

@@ -7,6 +7,7 @@ from itertools import takewhile
 from typing import Any, cast
 
 from services.errors import InvalidArgument
+from services.inference.engine import NO_OPTIONS
 from services.inference.registry import ServedModel
 from services.inference.requests import ChatRequest, Image, Message, Speaker, Tool, ToolMode
 from services.inference.toolcalls import ToolFormat
@@ -27,6 +28,11 @@ class ToolPlan:
     """The answer is made of calls alone."""
     single: bool = False
     """The answer ends with its first call."""
+
+    @property
+    def held(self) -> bool:
+        """Whether the answer must begin with a call."""
+        return bool(self.forced) or self.required
 
     @property
     def opening(self) -> str:
@@ -75,12 +81,15 @@ def plan_tools(request: ChatRequest, served: ServedModel) -> ToolPlan:
     return ToolPlan(tools, served.tools, forced, required, single)
 
 
-def check_chats(served: ServedModel) -> None:
-    """Refuses conversations with models that only continue text."""
+def check_chats(served: ServedModel, *, reasoning: bool | None = None) -> None:
+    """Refuses conversations with models that only continue text, and thoughts of those that have
+    none."""
     if served.kind is not ModelKind.CHAT or not served.loaded.text.chat_template:
         raise InvalidArgument(
             f"The model `{served.id}` only completes text: it has no chat template.", field="model"
         )
+    if reasoning and served.thoughts is None:
+        raise unsupported("reasoning", "it does not think before it answers")
 
 
 def render(
@@ -110,13 +119,15 @@ def prompt_ids(
     *,
     system_prompt: str = "",
     opening: str = "",
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> Sequence[int]:
-    """Returns the tokens of a conversation's prompt, opened for an answer that begins so.
+    """Returns the tokens of a conversation's prompt, opened for an answer that begins so; `options`
+    are variables of the template.
 
     Raises as `render`.
     """
     dialogue = _dialogue(served, messages, system_prompt)
-    return served.loaded.text.prompt(dialogue, _declared(tools), opening=opening)
+    return served.loaded.text.prompt(dialogue, _declared(tools), opening=opening, options=options)
 
 
 def _dialogue(
@@ -175,6 +186,8 @@ def _message(message: Message, position: int, calls: ToolFormat | None) -> Mappi
         rendered["name"] = message.name
     if message.tool_call_id:
         rendered["tool_call_id"] = _identifier(message.tool_call_id, calls)
+    if message.reasoning:
+        rendered["reasoning_content"] = message.reasoning
     if message.tool_calls:
         rendered["tool_calls"] = [
             {

@@ -49,6 +49,7 @@ def to_chat_request(request: pb.ChatRequest) -> ChatRequest:
         metadata=dict(request.metadata),
         priority=_to_priority(request.priority),
         request_id=request.request_id,
+        reasoning=request.reasoning if request.HasField("reasoning") else None,
     )
 
 
@@ -93,6 +94,7 @@ def to_messages(messages: Sequence[message_pb.Message]) -> tuple[Message, ...]:
                 ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls
             ),
             tool_call_id=message.tool_call_id,
+            reasoning=message.reasoning,
         )
         for message in messages
     )

@@ -15,6 +15,7 @@ from services.inference.events import (
     Done,
     Event,
     Finished,
+    ReasoningDelta,
     Started,
     Timings,
     TokenLogprob,
@@ -28,6 +29,10 @@ def from_chat_event(event: Event) -> event_pb.ChatEvent:
     match event:
         case Delta():
             return event_pb.ChatEvent(delta=_from_delta(event))
+        case ReasoningDelta():
+            return event_pb.ChatEvent(
+                reasoning_delta=event_pb.ReasoningDelta(index=event.index, text=event.text)
+            )
         case ToolDelta():
             return event_pb.ChatEvent(
                 tool_delta=event_pb.ToolDelta(
@@ -57,8 +62,8 @@ def from_complete_event(event: Event) -> event_pb.CompleteEvent:
             return event_pb.CompleteEvent(started=_from_started(event))
         case Done():
             return event_pb.CompleteEvent(done=_from_done(event))
-        case ToolDelta():
-            raise TypeError("Completions call no tools.")
+        case ToolDelta() | ReasoningDelta():
+            raise TypeError("Completions call no tools, and tell no thoughts apart.")
 
 
 def from_chat_answer(answer: Answer) -> pb.ChatResponse:
@@ -179,6 +184,7 @@ def _from_chat_choice(choice: ChoiceAnswer) -> event_pb.ChatChoice:
                 message_pb.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments_json)
                 for call in choice.tool_calls
             ],
+            reasoning=choice.reasoning,
         ),
         finish_reason=_reason(choice.finish_reason.value),
         stop_sequence=choice.stop_sequence,

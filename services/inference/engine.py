@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 from telemetry.tally import Figures
 
+NO_OPTIONS: Mapping[str, Any] = {}
+
 
 class EndReason(Enum):
     """Why the engine ended a sequence by itself."""
@@ -422,8 +424,10 @@ class TextCodec(Protocol):
         tools: Sequence[Mapping[str, Any]],
         *,
         opening: str = "",
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> list[int]:
         """Tokens of what `render` gives, opened for an answer that begins with `opening`.
+        `options` are variables of the template; engines without one ignore them.
 
         Only the template's own text and `opening` become special tokens: where a string of the
         conversation spells one, it is tokenised as the text it is.

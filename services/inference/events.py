@@ -97,6 +97,14 @@ class ToolDelta:
     arguments_json: str = ""
 
 
+@dataclass(slots=True)
+class ReasoningDelta:
+    """Thought added to one choice; as little frozen as `Delta`."""
+
+    index: int
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """One choice ended."""
@@ -142,8 +150,8 @@ def out_of_time(used: Used) -> DeadlineExceeded:
     )
 
 
-AnyEvent = Started | Delta | ToolDelta | Finished | Done | Aborted
-Event = Started | Delta | ToolDelta | Finished | Done
+Event = Started | Delta | ReasoningDelta | ToolDelta | Finished | Done
+AnyEvent = Event | Aborted
 EventSink = Callable[[Sequence[AnyEvent]], None]
 """Takes what one engine step brought for one request. Must not raise and must not block."""
 
@@ -159,6 +167,7 @@ class ChoiceAnswer:
     stop_sequence: str
     logprobs: tuple[TokenLogprob, ...]
     token_ids: tuple[int, ...]
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +186,7 @@ class AnswerBuilder:
     def __init__(self) -> None:
         self._started: Started | None = None
         self._deltas: dict[int, list[Delta]] = {}
+        self._thoughts: dict[int, list[str]] = {}
         self._calls: dict[int, dict[int, list[ToolDelta]]] = {}
         self._finished: dict[int, Finished] = {}
 
@@ -185,6 +195,8 @@ class AnswerBuilder:
         match event:
             case Delta():
                 self._deltas.setdefault(event.index, []).append(event)
+            case ReasoningDelta():
+                self._thoughts.setdefault(event.index, []).append(event.text)
             case ToolDelta():
                 calls = self._calls.setdefault(event.index, {})
                 calls.setdefault(event.call_index, []).append(event)
@@ -221,4 +233,5 @@ class AnswerBuilder:
             stop_sequence=finished.stop_sequence,
             logprobs=tuple(entry for delta in deltas for entry in delta.logprobs),
             token_ids=tuple(token for delta in deltas for token in delta.token_ids),
+            reasoning="".join(self._thoughts.get(index, ())),
         )

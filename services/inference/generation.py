@@ -29,6 +29,7 @@ from services.inference.requests import Caller, ChatRequest, CompleteRequest, Ge
 from services.inference.runs import PromptPlan, Run, RunPlan
 from services.inference.scoring import Scorer
 from services.inference.stops import StopFilter
+from services.inference.thoughts import ThoughtReader
 from services.inference.validation import (
     SamplingPlan,
     check_guide,
@@ -164,7 +165,7 @@ class Generator:
             )
         tools = ToolPlan()
         if isinstance(request, ChatRequest):
-            check_chats(served)
+            check_chats(served, reasoning=request.reasoning)
             tools = plan_tools(request, served)
             prompts = [await chat_prompt(request, served, tools)]
             fields = ["messages"]
@@ -231,14 +232,24 @@ def _choices(
 ) -> list[Choice]:
     names = frozenset(tool.name for tool in tools.offered)
     keep = tools.reads.markers if tools.reads is not None else frozenset[str]()
+    readers = [_reader(served, prompt) for prompt in prompts for _ in range(sampling.width)]
+    if served.thoughts is not None and any(readers):
+        keep |= served.thoughts.markers
     return [
         Choice(
             index,
             served.loaded.text.decoder(prompts[index // sampling.width].ids, keep=keep),
+            thoughts=reader,
             stops=StopFilter(sampling.stops) if sampling.stops else None,
             tools=tools.reads.parser(names, tools.forced) if tools.reads is not None else None,
             scorer=scorer,
             single_call=tools.single,
         )
-        for index in range(len(prompts) * sampling.width)
+        for index, reader in enumerate(readers)
     ]
+
+
+def _reader(served: ServedModel, prompt: PromptPlan) -> ThoughtReader | None:
+    if served.thoughts is None or prompt.opens_thought is None:
+        return None
+    return ThoughtReader(served.thoughts, opened=prompt.opens_thought)

@@ -9,10 +9,13 @@ from services.inference.conversation import ToolPlan, prompt_ids
 from services.inference.registry import ServedModel
 from services.inference.requests import ChatRequest
 from services.inference.runs import PromptPlan
+from services.inference.thoughts import template_options
 from services.inference.validation import check_vocabulary, context_exceeded
 
 _OFF_LOOP_CHARACTERS = 4096
 """Texts longer than this are tokenised on another thread."""
+_LAST_TOKENS = 16
+"""At a prompt's end, enough to see whether it opens a thought."""
 _MOST_CHARACTERS_PER_TOKEN = 512
 """No tokenizer makes longer tokens: a prompt beyond it can't fit, and isn't tokenised at all."""
 
@@ -31,17 +34,34 @@ async def chat_prompt(request: ChatRequest, served: ServedModel, tools: ToolPlan
     length = sum(len(message.text) for message in request.messages)
     _check_length(length, served, "messages")
 
-    def work() -> Sequence[int]:
+    def ids(opening: str) -> Sequence[int]:
         return prompt_ids(
             served,
             request.messages,
             tools.offered,
             system_prompt=served.settings.system_prompt,
-            opening=tools.opening,
+            opening=opening,
+            options=template_options(request.reasoning),
         )
 
+    def work() -> PromptPlan:
+        thoughts, text = served.thoughts, served.loaded.text
+        if thoughts is None:
+            return PromptPlan(ids(tools.opening))
+        found = ids("")
+        opened = thoughts.is_opened_by(text.decode(found[-_LAST_TOKENS:]))
+        held = request.guide is not None or tools.held
+        unwanted = request.reasoning is False and not thoughts.has_switch
+        # What is held to a form can't begin with a thought.
+        if unwanted or (opened and (held or request.reasoning is False)):
+            closing = thoughts.closing(opened=opened) + tools.opening
+            found, opened = [*found, *text.encode(closing)], False
+        elif tools.opening:
+            found = ids(tools.opening)
+        return PromptPlan(found, opens_thought=None if held else opened)
+
     length += sum(len(tool.parameters_json) for tool in tools.offered)
-    return PromptPlan(await off_loop(length, work))
+    return await off_loop(length, work)
 
 
 async def text_prompt(

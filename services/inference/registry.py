@@ -6,6 +6,7 @@ from services.errors import InvalidArgument
 from services.inference.engine import LoadedModel
 from services.inference.identifiers import fingerprint
 from services.inference.tensor_engine import TensorEngine
+from services.inference.thoughts import ThoughtFormat, thought_format
 from services.inference.toolcalls import ToolFormat, tool_format
 from services.serving import registry
 from services.serving.models import ModelKind, Served
@@ -22,11 +23,13 @@ class ServedModel(Served[LoadedModel]):
 
     fingerprint: str = field(init=False)
     tools: ToolFormat | None = field(init=False)
+    thoughts: ThoughtFormat | None = field(init=False)
 
     def __post_init__(self) -> None:
         info = self.loaded.engine.info
         self.fingerprint = fingerprint(self.revision, info.name, info.build, info.dtype)
         self.tools = tool_format(self.loaded.text.chat_template)
+        self.thoughts = thought_format(self.loaded.text.chat_template)
 
 
 @dataclass(eq=False, slots=True)

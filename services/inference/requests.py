@@ -47,6 +47,8 @@ class Message:
     name: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+    reasoning: str = ""
+    """What an assistant thought before."""
 
     @property
     def text(self) -> str:
@@ -156,6 +158,7 @@ class ChatRequest:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     priority: Priority = Priority.NORMAL
     request_id: str = ""
+    reasoning: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

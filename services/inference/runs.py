@@ -26,6 +26,7 @@ from services.inference.events import (
     Done,
     EventSink,
     Finished,
+    ReasoningDelta,
     Started,
     Timings,
     TokenLogprob,
@@ -51,6 +52,8 @@ class PromptPlan:
     echo: str | None = None
     hidden: int = 0
     """Tokens in front that the model adds by itself: they are not echoed."""
+    opens_thought: bool | None = None
+    """Whether a thought follows it at once; None: none may follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +244,9 @@ class Run:
     def _done(self, used: Used) -> Done:
         first = self._first if self._first is not None else self._clock()
         read_s = first - self._submitted - used.queued_s
+        thought = sum(choice.reasoning_tokens for choice in self._choices)
         return Done(
-            Usage(used.prompt_tokens, used.completion_tokens, used.cached_tokens),
+            Usage(used.prompt_tokens, used.completion_tokens, used.cached_tokens, thought),
             Timings(used.queued_s, read_s, max(used.ran_s - read_s, 0.0)),
         )
 
@@ -288,6 +292,6 @@ class Run:
 
 
 def _renumbered(event: AnyEvent, index: int) -> AnyEvent:
-    if isinstance(event, Delta | ToolDelta | Finished):
+    if isinstance(event, Delta | ReasoningDelta | ToolDelta | Finished):
         return replace(event, index=index)
     return event

@@ -26,7 +26,8 @@ async def written(answer: Answer, kind: str) -> bytes:
     Raises `MessageTooLarge` when that RPC could not send it.
     """
     length = sum(
-        len(choice.text) + _LOGPROB_CHARACTERS * len(choice.logprobs) for choice in answer.choices
+        len(choice.text) + len(choice.reasoning) + _LOGPROB_CHARACTERS * len(choice.logprobs)
+        for choice in answer.choices
     )
     data = await off_loop(length, lambda: _message(answer, kind).SerializeToString())
     if len(data) > MAX_MESSAGE_BYTES:

@@ -102,6 +102,7 @@ class Capabilities:
     sampling_fields: tuple[str, ...] = ()
     prompt_logprobs: bool = False
     image_to_image: bool = False
+    reasoning: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from services.errors import InvalidArgument
 from services.weights.caller_text import CallerText, sound, split
 from services.weights.configuration import fast_tokenizer
 
+_NO_OPTIONS: Mapping[str, Any] = {}
 Turns = Sequence[Mapping[str, Any]]
 """Messages, or tools, as chat templates take them."""
 
@@ -36,8 +37,15 @@ class ChatText:
         """Tokens of a text."""
         return self._backend.encode(sound(text), add_special_tokens=add_special).ids
 
-    def render(self, messages: Turns, tools: Turns, *, add_generation_prompt: bool = True) -> str:
-        """The text of a conversation.
+    def render(
+        self,
+        messages: Turns,
+        tools: Turns,
+        *,
+        add_generation_prompt: bool = True,
+        options: Mapping[str, Any] = _NO_OPTIONS,
+    ) -> str:
+        """The text of a conversation; `options` are variables of the template.
 
         Raises:
             InvalidArgument: there is no template, or it refuses the conversation.
@@ -53,6 +61,7 @@ class ChatText:
                 tools=[dict(tool) for tool in tools] or None,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                **options,
             )
         except TemplateError as error:
             # Templates speak to callers here ("roles must alternate"): their message is passed on.
@@ -90,10 +99,18 @@ class ChatText:
         )
         return [token for encoding in encodings for token in encoding.ids]
 
-    def prompt(self, messages: Turns, tools: Turns, *, opening: str = "") -> list[int]:
+    def prompt(
+        self,
+        messages: Turns,
+        tools: Turns,
+        *,
+        opening: str = "",
+        options: Mapping[str, Any] = _NO_OPTIONS,
+    ) -> list[int]:
         """Tokens of a conversation's prompt, opened for an answer that begins with `opening`."""
         messages, tools, sentinel = self.marked(messages, tools)
-        return self.encode_marked(self.render(messages, tools) + opening, sentinel)
+        text = self.render(messages, tools, options=options)
+        return self.encode_marked(text + opening, sentinel)
 
     @cached_property
     def _callers(self) -> CallerText:

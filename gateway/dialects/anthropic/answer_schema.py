@@ -3,8 +3,15 @@
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
+
+
+class MessageOutputTokens(msgspec.Struct):
+    """What tokens of the output were."""
+
+    thinking_tokens: int
 
 
 class MessageUsage(msgspec.Struct):
@@ -14,6 +21,14 @@ class MessageUsage(msgspec.Struct):
     cache_creation_input_tokens: int
     cache_read_input_tokens: int
     output_tokens: int
+    output_tokens_details: MessageOutputTokens | UnsetType = UNSET
+
+
+class ThinkingBlock(msgspec.Struct, tag_field="type", tag="thinking"):
+    """What the model thought before it answered."""
+
+    thinking: str
+    signature: str
 
 
 class TextBlock(msgspec.Struct, tag_field="type", tag="text"):
@@ -37,7 +52,7 @@ class MessageAnswer(msgspec.Struct):
     type: Literal["message"]
     role: Literal["assistant"]
     model: str
-    content: list[TextBlock | ToolUseBlock]
+    content: list[ThinkingBlock | TextBlock | ToolUseBlock]
     stop_reason: StopReason | None
     stop_sequence: str | None
     usage: MessageUsage

@@ -15,6 +15,10 @@ _REASONS: dict[int, answers.StopReason] = {
     event_pb2.FINISH_REASON_CONTENT_FILTER: "refusal",
 }
 
+SIGNATURE = "penstock"
+"""Of every thought. Anthropic's proves that a thought which comes back is its own; here there is
+nothing to prove, and it isn't looked at. But clients drop thoughts whose signature is empty."""
+
 
 def message(
     response: inference_pb2.ChatResponse, body: schema.MessagesRequest
@@ -22,7 +26,10 @@ def message(
     """Renders a whole answer for its request."""
     choice = response.choices[0]
     text = "".join(part.text for part in choice.message.parts)
-    content: list[answers.TextBlock | answers.ToolUseBlock] = []
+    content: list[answers.ThinkingBlock | answers.TextBlock | answers.ToolUseBlock] = []
+    if choice.message.reasoning and body.thinking is not None and body.thinking.shown:
+        thought = "" if body.thinking.omitted else choice.message.reasoning
+        content.append(answers.ThinkingBlock(thought, SIGNATURE))
     if text:
         content.append(answers.TextBlock(text))
     content.extend(
@@ -46,12 +53,15 @@ def message(
 
 def usage(counts: usage_pb2.Usage) -> answers.MessageUsage:
     """Renders token counts; their three inputs together are the prompt."""
-    return answers.MessageUsage(
+    told = answers.MessageUsage(
         input_tokens=counts.prompt_tokens - counts.cached_tokens,
         cache_creation_input_tokens=0,
         cache_read_input_tokens=counts.cached_tokens,
         output_tokens=counts.completion_tokens,
     )
+    if counts.reasoning_tokens:
+        told.output_tokens_details = answers.MessageOutputTokens(counts.reasoning_tokens)
+    return told
 
 
 def stopped(

@@ -41,6 +41,11 @@ class Conversation:
         self.turn(role).parts.append(part)
         self.places[-1].append(place)
 
+    def think(self, thought: str) -> None:
+        """Adds what the assistant thought; several thoughts of one turn are paragraphs."""
+        turn = self.turn(message_pb2.ROLE_ASSISTANT)
+        turn.reasoning = "\n\n".join(filter(None, (turn.reasoning, thought)))
+
     def answer(self, call_id: str, parts: Sequence[message_pb2.Part], places: list[str]) -> None:
         """Adds the result of a tool call."""
         self.turn(message_pb2.ROLE_TOOL, call_id).parts.extend(parts)
@@ -110,7 +115,11 @@ def _add_block(talk: Conversation, speaker: str, block: schema.ContentBlock, pat
         arguments = json_object(block.input, f"{path}.input") or "{}"
         turn = talk.turn(message_pb2.ROLE_ASSISTANT)
         turn.tool_calls.add(id=block.id, name=block.name, arguments_json=arguments)
-    elif kind not in ("thinking", "redacted_thinking") or speaker != "assistant":
+    elif kind == "thinking" and speaker == "assistant":
+        if block.thinking is None:
+            raise missing(f"{path}.thinking")
+        talk.think(block.thinking)
+    elif kind != "redacted_thinking" or speaker != "assistant":
         raise invalid(
             f"Invalid '{path}.type': a message of the {speaker} can't hold '{kind}'.",
             f"{path}.type",

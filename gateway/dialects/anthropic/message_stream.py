@@ -7,7 +7,12 @@ import orjson
 from penstock.inference.v1 import event_pb2, usage_pb2
 
 from gateway.dialects.anthropic import answers, schema
-from gateway.dialects.anthropic.answer_schema import MessageAnswer, TextBlock, ToolUseBlock
+from gateway.dialects.anthropic.answer_schema import (
+    MessageAnswer,
+    TextBlock,
+    ThinkingBlock,
+    ToolUseBlock,
+)
 from gateway.dialects.anthropic.envelope import error_body
 from gateway.errors import Problem
 from gateway.spelling import Spelling
@@ -17,6 +22,10 @@ from gateway.steps import Update
 _TEXT = (
     b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":'
     b'{"type":"text_delta","text":%s}}\n\n'
+)
+_THINKING = (
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":'
+    b'{"type":"thinking_delta","thinking":%s}}\n\n'
 )
 
 
@@ -38,6 +47,10 @@ class MessageStream:
     def __init__(self, body: schema.MessagesRequest, request_id: str, spelling: Spelling) -> None:
         self._model = body.model
         self._stops = frozenset(body.stop_sequences or ())
+        self._thinking = (
+            body.thinking if body.thinking is not None and body.thinking.shown else None
+        )
+        """How thoughts are shown; None: not at all."""
         self._request_id = request_id
         self._spelling = spelling
         self._blocks = 0
@@ -62,6 +75,8 @@ class MessageStream:
         match chat.WhichOneof("event"):
             case "delta":
                 return (self.text(chat.delta.text),) if chat.delta.text else ()
+            case "reasoning_delta":
+                return self._thought(chat.reasoning_delta.text)
             case "tool_delta":
                 return self._tool_delta(chat.tool_delta)
             case "started":
@@ -96,6 +111,15 @@ class MessageStream:
         )
         return event("message_start", message=message)
 
+    def _thought(self, text: str) -> Sequence[bytes]:
+        if self._thinking is None or not text:
+            return ()
+        opened = self._open == "thinking"
+        frames = [] if opened else self._begin("thinking", ThinkingBlock("", ""))
+        if not self._thinking.omitted:
+            frames.append(_THINKING % (self._blocks - 1, line_safe(orjson.dumps(text))))
+        return frames
+
     def _tool_delta(self, delta: event_pb2.ToolDelta) -> Sequence[bytes]:
         frames: list[bytes] = []
         if delta.call_index != self._call or self._open != "tool_use":
@@ -107,7 +131,7 @@ class MessageStream:
             frames.append(event("content_block_delta", index=self._blocks - 1, delta=piece))
         return frames
 
-    def _begin(self, kind: str, block: TextBlock | ToolUseBlock) -> list[bytes]:
+    def _begin(self, kind: str, block: ThinkingBlock | TextBlock | ToolUseBlock) -> list[bytes]:
         frames = [*self._end()]
         frames.append(event("content_block_start", index=self._blocks, content_block=block))
         if not self._blocks:
@@ -119,8 +143,13 @@ class MessageStream:
     def _end(self) -> Sequence[bytes]:
         if not self._open:
             return ()
-        self._open = ""
-        return (event("content_block_stop", index=self._blocks - 1),)
+        ended, self._open = self._open, ""
+        index = self._blocks - 1
+        stop = event("content_block_stop", index=index)
+        if ended != "thinking":
+            return (stop,)
+        signed = {"type": "signature_delta", "signature": answers.SIGNATURE}
+        return event("content_block_delta", index=index, delta=signed), stop
 
     def _done(self, done: event_pb2.Done) -> Sequence[bytes]:
         self.finished = True

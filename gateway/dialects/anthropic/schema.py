@@ -37,7 +37,9 @@ class ResultBlock(msgspec.Struct, kw_only=True):
 
 
 class ContentBlock(msgspec.Struct, kw_only=True):
-    """A piece of a message. Thinking of earlier turns is taken, and not shown to the model."""
+    """A piece of a message. What an assistant thought is told to the model; what of it only
+    Anthropic could read (`redacted_thinking`) is left out, and signatures are not looked at.
+    """
 
     type: Literal["text", "image", "tool_use", "tool_result", "thinking", "redacted_thinking"]
     text: str | None = None
@@ -48,6 +50,9 @@ class ContentBlock(msgspec.Struct, kw_only=True):
     tool_use_id: str | None = None
     content: str | list[ResultBlock] | None = None
     is_error: bool | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
     cache_control: AnyJson = msgspec.UNSET
 
 
@@ -87,9 +92,26 @@ class MessageToolChoice(msgspec.Struct, kw_only=True):
 
 
 class Thinking(msgspec.Struct, kw_only=True):
-    """Whether the model thinks first. Where it may choose (`adaptive`), it doesn't."""
+    """Whether the model thinks first, and whether its thoughts are shown.
+
+    Where they are not asked for, a model may still think, and nothing of it is shown. `adaptive`
+    leaves it to the model's template. `budget_tokens` is checked, and no more: what ends thoughts
+    is `max_tokens`.
+    """
 
     type: Literal["disabled", "adaptive", "enabled", "between_tools"]
+    budget_tokens: Annotated[int, Meta(ge=1024, le=INT32_MAX)] | None = None
+    display: Literal["summarized", "omitted"] | None = None
+
+    @property
+    def shown(self) -> bool:
+        """Whether answers have blocks of thoughts."""
+        return self.type in ("enabled", "adaptive")
+
+    @property
+    def omitted(self) -> bool:
+        """Whether these blocks are empty."""
+        return self.display == "omitted"
 
 
 class OutputFormat(msgspec.Struct, kw_only=True):

@@ -19,6 +19,8 @@ _MODES = {
     "tool": message_pb2.ToolChoice.MODE_NAMED,
     "none": message_pb2.ToolChoice.MODE_NONE,
 }
+_REASONING = {"enabled": True, "adaptive": None, "disabled": False}
+_FORCING = ("any", "tool")
 _RULES = rules(
     (r"^sampling\.stop(\[\d+\])?$", r"stop_sequences\1"),
     (r"^sampling\.(.+)$", r"\1"),
@@ -26,6 +28,7 @@ _RULES = rules(
     (r"^tool_choice\.mode$", "tool_choice.type"),
     (r"^guide(\.json_schema)?(?![\w])", "output_config.format.schema"),
     (r"^user$", "metadata.user_id"),
+    (r"^reasoning$", "thinking.type"),
 )
 _PART = re.compile(r"^messages\[(\d+)\](?:\.parts\[(\d+)\])?(?![\w])")
 
@@ -42,6 +45,9 @@ def to_chat_request(
         if raw_json(value) not in (b"", b"[]"):
             raise unsupported(name, "tools run where the caller is")
     talk = _conversation(body)
+    budget = body.thinking.budget_tokens if body.thinking is not None else None
+    if budget is not None and budget >= body.max_tokens:
+        raise invalid("`max_tokens` must be greater than `thinking.budget_tokens`.", "max_tokens")
     request = inference_pb2.ChatRequest(
         model=body.model,
         messages=talk.messages,
@@ -55,6 +61,7 @@ def to_chat_request(
         guide=_guide(body.output_config),
         tools=to_tools(body.tools or ()),
         user=(body.metadata and body.metadata.user_id) or "",
+        reasoning=None if body.thinking is None else _REASONING[body.thinking.type],
     )
     _add_choice(request, body.tool_choice)
     return request, _spelling(talk)
@@ -81,10 +88,21 @@ def to_template_request(
 
 
 def _conversation(body: schema.CountTokensRequest) -> Conversation:
-    thinking = body.thinking
-    if thinking is not None and thinking.type not in ("disabled", "adaptive"):
-        raise unsupported("thinking.type", "no model here can be made to think first")
+    if body.thinking is not None:
+        _check_thinking(body.thinking, body.tool_choice)
     return to_conversation(body.system, body.messages)
+
+
+def _check_thinking(thinking: schema.Thinking, choice: schema.MessageToolChoice | None) -> None:
+    if thinking.type not in _REASONING:
+        raise unsupported("thinking.type", "no model here tells its progress between calls")
+    if thinking.type != "enabled":
+        return
+    if thinking.budget_tokens is None:
+        raise missing("thinking.budget_tokens")
+    if choice is not None and choice.type in _FORCING:
+        message = "Thinking may not be enabled when tool_choice forces tool use."
+        raise invalid(message, "tool_choice")
 
 
 def _guide(config: schema.OutputConfig | None) -> sampling_pb2.Guide | None:
@@ -114,7 +132,7 @@ def _choice(
     if choice is None:
         return None
     if not tools:
-        if choice.type in ("any", "tool"):
+        if choice.type in _FORCING:
             raise invalid("'tool_choice' is only allowed when 'tools' are given.", "tool_choice")
         return None
     if choice.type != "tool":

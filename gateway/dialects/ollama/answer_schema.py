@@ -28,6 +28,7 @@ class OllamaAnswerMessage(msgspec.Struct):
 
     role: Literal["assistant"]
     content: str
+    thinking: str | UnsetType = UNSET
     tool_calls: list[OllamaAnswerCall] | UnsetType = UNSET
 
 
@@ -71,6 +72,7 @@ class OllamaGenerateAnswer(OllamaEnd, kw_only=True):
     """Body of the answer of `POST /api/generate`, or one line of its stream."""
 
     response: str
+    thinking: str | UnsetType = UNSET
 
 
 class OllamaEmbedAnswer(msgspec.Struct):

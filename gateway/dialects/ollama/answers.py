@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
+from msgspec import UNSET
 from penstock.embedding.v1 import embedding_service_pb2
 from penstock.inference.v1 import event_pb2, message_pb2, usage_pb2
 from penstock.inference.v1 import inference_service_pb2 as inference_pb2
@@ -26,7 +27,10 @@ def chat(
     answer = answers.OllamaChatAnswer(
         model=body.model,
         created_at=moment(response.create_time),
-        message=said("".join(part.text for part in choice.message.parts)),
+        message=said(
+            "".join(part.text for part in choice.message.parts),
+            "" if body.think is False else choice.message.reasoning,
+        ),
         done=True,
     )
     if choice.message.tool_calls:
@@ -42,13 +46,17 @@ def generated(
 ) -> answers.OllamaGenerateAnswer:
     """Renders whole text for its request."""
     choice = response.choices[0]
+    thought = ""
     if isinstance(choice, event_pb2.ChatChoice):
         text = "".join(part.text for part in choice.message.parts)
+        thought = choice.message.reasoning
     else:
         text = choice.text
     answer = answers.OllamaGenerateAnswer(
         model=body.model, created_at=moment(response.create_time), response=text, done=True
     )
+    if thought and body.think is not False:
+        answer.thinking = thought
     if body.logprobs:
         answer.logprobs = logprobs(choice.logprobs)
     return ended(answer, choice.finish_reason, response.usage, response.timings)
@@ -83,9 +91,9 @@ def ended(answer: Ended, reason: int, usage: usage_pb2.Usage, timings: event_pb2
     return answer
 
 
-def said(text: str) -> answers.OllamaAnswerMessage:
-    """Renders what the assistant says."""
-    return answers.OllamaAnswerMessage("assistant", text)
+def said(text: str, thought: str = "") -> answers.OllamaAnswerMessage:
+    """Renders what the assistant says, and what it thought before, if anything."""
+    return answers.OllamaAnswerMessage("assistant", text, thought or UNSET)
 
 
 def calls(

@@ -31,9 +31,14 @@ def to_messages(messages: Sequence[schema.OllamaMessage]) -> list[message_pb2.Me
         if message.role == "assistant":
             waiting = list(_calls(message, number))
             result.tool_calls.extend(waiting)
+            result.reasoning = message.thinking or ""
         elif message.tool_calls:
             raise invalid(
                 f"Invalid '{path}.tool_calls': only an assistant calls tools.", f"{path}.tool_calls"
+            )
+        elif message.thinking:
+            raise invalid(
+                f"Invalid '{path}.thinking': only an assistant thinks.", f"{path}.thinking"
             )
         if message.role == "tool":
             result.tool_call_id = message.tool_call_id or _answered(message, waiting, number)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 import orjson
+from msgspec import UNSET
 from penstock.inference.v1 import event_pb2, message_pb2
 
 from gateway.dialects.ollama import answer_schema, answers, schema
@@ -36,6 +37,7 @@ class LineStream:
         self._model = body.model
         self._chats = isinstance(body, schema.OllamaChatRequest)
         self._scored = bool(body.logprobs)
+        self._thinks = body.think is not False
         self._spelling = spelling
         self._created_at = ""
         self._head, self._tail = b"", b""
@@ -62,6 +64,8 @@ class LineStream:
                 return self._called()
             case "done":
                 return self._done(event.done)
+            case "reasoning_delta":
+                return self._thought(update.chat.reasoning_delta.text)
             case "tool_delta":
                 return self._tool_delta(update.chat.tool_delta)
             case _:
@@ -87,6 +91,9 @@ class LineStream:
         line = self._line(delta.text)
         line.logprobs = answers.logprobs(delta.logprobs)
         return (_encoded(line),)
+
+    def _thought(self, text: str) -> Sequence[bytes]:
+        return (_encoded(self._line("", text)),) if text and self._thinks else ()
 
     def _tool_delta(self, delta: event_pb2.ToolDelta) -> Sequence[bytes]:
         lines: Sequence[bytes] = ()
@@ -115,16 +122,20 @@ class LineStream:
             _encoded(answers.ended(line, self._reason, done.usage, done.timings)),
         )
 
-    def _line(self, text: str) -> Line:
+    def _line(self, text: str, thought: str = "") -> Line:
         if self._chats:
             return answer_schema.OllamaChatAnswer(
                 model=self._model,
                 created_at=self._created_at,
-                message=answers.said(text),
+                message=answers.said(text, thought),
                 done=False,
             )
         return answer_schema.OllamaGenerateAnswer(
-            model=self._model, created_at=self._created_at, response=text, done=False
+            model=self._model,
+            created_at=self._created_at,
+            response=text,
+            thinking=thought or UNSET,
+            done=False,
         )
 
 

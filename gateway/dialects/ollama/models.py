@@ -100,6 +100,8 @@ def _capabilities(model: model_pb2.Model) -> Iterator[str]:
         yield "insert"
     if able.image_input:
         yield "vision"
+    if able.reasoning:
+        yield "thinking"
 
 
 def _parameters(config: model_pb2.ModelConfig) -> Iterator[str]:

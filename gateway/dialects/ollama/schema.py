@@ -59,6 +59,7 @@ class OllamaMessage(msgspec.Struct, kw_only=True):
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str | None = None
+    thinking: str | None = None
     images: Images | None = None
     tool_calls: Annotated[list[OllamaToolCall], Meta(max_length=128)] | None = None
     tool_name: str | None = None
@@ -88,7 +89,7 @@ class TextFields(msgspec.Struct, kw_only=True):
     options: OllamaOptions | None = None
     format: AnyJson = msgspec.UNSET
     keep_alive: float | str | None = None
-    think: bool | str | None = None
+    think: bool | Literal["low", "medium", "high", "max"] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
 

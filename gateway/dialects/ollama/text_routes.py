@@ -59,6 +59,7 @@ class _Text:
     ) -> None:
         """Does it with the model that is meant, and spells what goes wrong."""
         request.request_id = context.request_id
+        asked = request.model
 
         async def with_name(name: str) -> None:
             request.model = name
@@ -67,6 +68,8 @@ class _Text:
         try:
             await with_model(request.model, with_name)
         except ProblemError as error:
+            if translate.refuses_thoughts(error.problem):
+                raise ProblemError(translate.thoughtless(asked)) from None
             raise ProblemError(self._spelling(error.problem)) from None
 
     async def _loaded(self, body: _Body, context: RequestContext) -> answer_schema.DoneReason:

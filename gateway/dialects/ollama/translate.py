@@ -8,7 +8,7 @@ from penstock.inference.v1 import message_pb2, sampling_pb2
 
 from gateway.dialects.ollama import schema
 from gateway.dialects.ollama.conversation import images, to_messages, to_tools
-from gateway.errors import Problem, invalid, unsupported
+from gateway.errors import Problem, ProblemError, invalid, unsupported
 from gateway.raw_json import json_object, raw_json
 from gateway.spelling import Rule, Spelling, rules, spelling
 
@@ -18,6 +18,7 @@ _OPTIONS: Sequence[Rule] = rules(
     (r"^sampling\.repetition_penalty$", "options.repeat_penalty"),
     (r"^sampling\.(.+)$", r"options.\1"),
     (r"^guide.*$", "format"),
+    (r"^reasoning$", "think"),
 )
 _CHAT = (
     *rules(
@@ -49,13 +50,13 @@ def to_chat_request(body: schema.OllamaChatRequest) -> inference_pb2.ChatRequest
     Raises:
         ProblemError: a message lacks what its role needs, or a field is not supported.
     """
-    _refuse_thinking(body)
     return inference_pb2.ChatRequest(
         model=body.model,
         messages=to_messages(body.messages or ()),
         tools=to_tools(body.tools or ()),
         sampling=_sampling(body),
         guide=_guide(body),
+        reasoning=_reasoning(body),
     )
 
 
@@ -74,7 +75,11 @@ def to_answer_request(body: schema.OllamaGenerateRequest) -> inference_pb2.ChatR
     parts += [message_pb2.Part(image=image) for image in images(body.images or (), "images")]
     messages.append(message_pb2.Message(role=message_pb2.ROLE_USER, parts=parts))
     return inference_pb2.ChatRequest(
-        model=body.model, messages=messages, sampling=_sampling(body), guide=_guide(body)
+        model=body.model,
+        messages=messages,
+        sampling=_sampling(body),
+        guide=_guide(body),
+        reasoning=_reasoning(body),
     )
 
 
@@ -85,6 +90,10 @@ def to_complete_request(body: schema.OllamaGenerateRequest) -> inference_pb2.Com
         ProblemError: a field is not supported.
     """
     _refuse_unsupported(body)
+    if body.think:
+        if continues(body):
+            raise unsupported("think", "what is continued as it is has no thoughts before it")
+        raise ProblemError(thoughtless(body.model))
     for name, value in (("system", body.system), ("images", body.images)):
         if value:
             raise unsupported(name, "a prompt that is continued as it is has no place for it")
@@ -109,6 +118,16 @@ def may_continue(body: schema.OllamaGenerateRequest, problem: Problem) -> bool:
     """
     wrong_kind = problem.reason == "INVALID_ARGUMENT" and problem.param == "model"
     return wrong_kind and not body.system and not body.images
+
+
+def refuses_thoughts(problem: Problem) -> bool:
+    """Tells whether a model was asked to think, and can't."""
+    return problem.reason == "UNSUPPORTED_PARAMETER" and problem.param == "reasoning"
+
+
+def thoughtless(model: str) -> Problem:
+    """The problem of a model that can't think, in the words that clients look for."""
+    return Problem("UNSUPPORTED_PARAMETER", f'"{model}" does not support thinking')
 
 
 def to_embed_request(
@@ -145,16 +164,15 @@ def _embed_request(
 
 
 def _refuse_unsupported(body: schema.OllamaGenerateRequest) -> None:
-    _refuse_thinking(body)
     if body.template:
         raise unsupported("template", "a model's template can't be replaced")
     if raw_json(body.context) not in (b"", b"[]"):
         raise unsupported("context", "send the conversation to /api/chat")
 
 
-def _refuse_thinking(body: schema.TextFields) -> None:
-    if body.think:
-        raise unsupported("think", "no model here can be made to think first")
+def _reasoning(body: schema.TextFields) -> bool | None:
+    """Models think as much as they do: all levels are one."""
+    return None if body.think is None else bool(body.think)
 
 
 def _guide(body: schema.TextFields) -> sampling_pb2.Guide | None:

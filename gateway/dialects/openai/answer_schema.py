@@ -77,6 +77,7 @@ class AnswerMessage(msgspec.Struct):
 
     role: Literal["assistant"]
     content: str | None
+    reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
     refusal: None = None
     annotations: list[None] = []
     tool_calls: list[MessageToolCall] | msgspec.UnsetType = msgspec.UNSET

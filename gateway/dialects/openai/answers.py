@@ -141,6 +141,8 @@ def seconds(moment: Timestamp) -> int:
 def _message(message: message_pb2.Message, legacy_functions: bool) -> answers.AnswerMessage:
     text = "".join(part.text for part in message.parts)
     answer = answers.AnswerMessage(role="assistant", content=text)
+    if message.reasoning:
+        answer.reasoning_content = message.reasoning
     calls = message.tool_calls
     if calls:
         answer.content = text or None

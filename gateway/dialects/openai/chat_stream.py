@@ -1,7 +1,7 @@
 """Renders a streamed chat, byte for byte as OpenAI does.
 
-Role, text and finish travel in three different frames: some clients drop text that comes with
-either of the others.
+Role, reasoning, text and finish travel in different frames: some clients drop text that comes with
+any of the others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +73,8 @@ class ChatStream(ChunkStream):
         kind = event.WhichOneof("event")
         if kind == "delta":
             return self._delta(event.delta)
+        if kind == "reasoning_delta":
+            return self._reasoning(event.reasoning_delta)
         if kind == "tool_delta":
             return self._tool_delta(event.tool_delta)
         if kind == "finished":
@@ -104,6 +106,12 @@ class ChatStream(ChunkStream):
                 logprobs=b'{"content":' + content + b',"refusal":null}',
             ),
         )
+
+    def _reasoning(self, delta: event_pb2.ReasoningDelta) -> Sequence[bytes]:
+        if not delta.text:
+            return ()
+        said = b'{"reasoning_content":' + orjson.dumps(delta.text) + b"}"
+        return (self._frame(delta.index, said),)
 
     def _tool_delta(self, delta: event_pb2.ToolDelta) -> Sequence[bytes]:
         frames: list[bytes] = []

@@ -46,6 +46,7 @@ def to_messages(messages: Sequence[schema.ChatMessage]) -> list[message_pb2.Mess
             _add_calls(result, message, path, number)
             if message.function_call is not None:
                 function_call_id = result.tool_calls[-1].id
+            result.reasoning = _reasoning(message, path)
         elif message.role == "tool":
             if not message.tool_call_id:
                 raise missing(f"{path}.tool_call_id")
@@ -56,9 +57,23 @@ def to_messages(messages: Sequence[schema.ChatMessage]) -> list[message_pb2.Mess
             result.tool_call_id = function_call_id or f"call_{number}"
         result.parts.extend(_parts(message, path))
         if not result.parts and not result.tool_calls:
-            raise missing(f"{path}.content")
+            if not result.reasoning:
+                raise missing(f"{path}.content")
+            # It was cut while it thought.
+            result.parts.add(text="")
         translated.append(result)
     return translated
+
+
+def _reasoning(message: schema.ChatMessage, path: str) -> str:
+    thought, other = message.reasoning_content or "", message.reasoning or ""
+    if thought and other and thought != other:
+        raise invalid(
+            f"'{path}.reasoning' and '{path}.reasoning_content' are two names of one field, and "
+            "differ here.",
+            f"{path}.reasoning",
+        )
+    return thought or other
 
 
 def _add_calls(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from gateway.dialects.openai import schema
+from gateway.dialects.openai import schema, translate
 from gateway.spelling import Rule, Spelling, rules, spelling
 
 __all__ = ["Rule", "Spelling", "chat_spelling", "completion_spelling", "spelling"]
@@ -37,6 +37,8 @@ def chat_spelling(body: schema.ChatCompletionRequest) -> Spelling:
         renamed["model"] = "deployment_id"
     if body.user is None and body.safety_identifier is not None:
         renamed["user"] = "safety_identifier"
+    for name in translate.reasoning_switches(body):
+        renamed.setdefault("reasoning", name)
     if body.functions:
         renamed["tool_choice"] = "function_call"
         renamed["tools"] = "functions"

@@ -28,6 +28,22 @@ class OutputMessage(msgspec.Struct, kw_only=True, tag_field="type", tag="message
     content: list[OutputText]
 
 
+class ReasoningText(msgspec.Struct, kw_only=True):
+    """Text of a thought."""
+
+    type: Literal["reasoning_text"] = "reasoning_text"
+    text: str
+
+
+class ReasoningItem(msgspec.Struct, kw_only=True, tag_field="type", tag="reasoning"):
+    """What the assistant thinks before it says something. It is told whole, never summarised."""
+
+    id: str
+    summary: list[None] = []
+    content: list[ReasoningText]
+    status: ItemStatus
+
+
 class FunctionCallItem(msgspec.Struct, kw_only=True, tag_field="type", tag="function_call"):
     """A call that the assistant wants made."""
 
@@ -57,7 +73,7 @@ class FileSearchCall(msgspec.Struct, kw_only=True, tag_field="type", tag="file_s
     results: list[FileSearchHit] | None = None
 
 
-OutputItem = OutputMessage | FunctionCallItem | FileSearchCall
+OutputItem = ReasoningItem | OutputMessage | FunctionCallItem | FileSearchCall
 
 
 class IncompleteDetails(msgspec.Struct):

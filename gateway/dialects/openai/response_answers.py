@@ -31,7 +31,13 @@ def response_object(
     calls = choice.message.tool_calls
     text = "".join(part.text for part in choice.message.parts)
     output: list[answers.OutputItem] = [*before]
-    if text or not calls:
+    thought = choice.message.reasoning
+    if thought:
+        over: answers.ItemStatus = "completed" if text or calls else status
+        content = [answers.ReasoningText(text=thought)]
+        output.append(answers.ReasoningItem(id=make_id("rs_"), content=content, status=over))
+    cut_while_thinking = bool(thought) and status == "incomplete"
+    if text or not (calls or cut_while_thinking):
         said = answers.OutputText(text=text, logprobs=chat_logprobs(choice.logprobs))
         whole: answers.ItemStatus = "completed" if calls else status
         output.append(answers.OutputMessage(id=make_id("msg_"), status=whole, content=[said]))

@@ -32,6 +32,7 @@ _ROLES = {
     "assistant": message_pb2.ROLE_ASSISTANT,
 }
 _TEXTS = ("input_text", "output_text", "text")
+_REASONING_TEXT = "reasoning_text"
 _ITEM_ID = re.compile("[!-~]{1,128}")
 _NOTHING = msgspec.Raw(b"[]")
 _SHOWN = 64
@@ -128,22 +129,80 @@ def to_dialogue(instructions: str, entries: Sequence[Entry]) -> Dialogue:
     calls: set[str] = set()
     turn: message_pb2.Message | None = None
     """The assistant's, which calls are part of."""
+    thoughts = _Thoughts()
     for entry in entries:
         item, path = entry.item, entry.path
         kind = kind_of(item, path)
-        if kind == "function_call":
+        if kind == "reasoning":
+            thoughts.add(item, path)
+        elif kind == "function_call":
             if turn is None:
-                turn = _put(dialogue, message_pb2.Message(role=message_pb2.ROLE_ASSISTANT), path)
+                turn = _put(dialogue, _assistant(), path)
             calls.add(_add_call(turn, item, path))
+            thoughts.give_to(turn)
         elif kind == "function_call_output":
+            thoughts.settle(dialogue, turn)
             _put(dialogue, _result(item, path, calls), path)
             turn = None
+        elif kind == "message" and item.role == "assistant":
+            turn = _put(dialogue, _message(item, path), path)
+            thoughts.give_to(turn)
         elif kind == "message":
-            message = _put(dialogue, _message(item, path), path)
-            turn = message if item.role == "assistant" else None
+            thoughts.settle(dialogue, turn)
+            _put(dialogue, _message(item, path), path)
+            turn = None
     if not dialogue.messages:
         raise invalid("Invalid 'input': there is nothing to answer in it.", "input")
     return dialogue
+
+
+class _Thoughts:
+    """What the assistant thought, until it is known which turn it belongs to."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._path = ""
+
+    def add(self, item: InputItem, path: str) -> None:
+        """Takes what a reasoning says."""
+        text = _reasoning(item, path)
+        if text:
+            self._texts.append(text)
+            self._path = path
+
+    def give_to(self, turn: message_pb2.Message) -> None:
+        """Makes all that was thought a part of the turn."""
+        if self._texts:
+            before = [turn.reasoning] if turn.reasoning else []
+            turn.reasoning = "\n".join([*before, *self._texts])
+            self._texts.clear()
+
+    def settle(self, dialogue: Dialogue, turn: message_pb2.Message | None) -> None:
+        """Ends the assistant's turn. One that was cut while it thought has no message."""
+        if self._texts:
+            if turn is None:
+                turn = _put(dialogue, _assistant(), self._path)
+                turn.parts.add(text="")
+            self.give_to(turn)
+
+
+def _reasoning(item: InputItem, path: str) -> str:
+    content = item.content
+    if content is None or isinstance(content, str):
+        return content or ""
+    texts: list[str] = []
+    for number, part in enumerate(content):
+        where = f"{path}.content[{number}]"
+        if part.type != _REASONING_TEXT:
+            raise _unknown_part(part, where, f"'{_REASONING_TEXT}'")
+        if part.text is None:
+            raise missing(f"{where}.text")
+        texts.append(part.text)
+    return "\n".join(texts)
+
+
+def _assistant() -> message_pb2.Message:
+    return message_pb2.Message(role=message_pb2.ROLE_ASSISTANT)
 
 
 def _put(dialogue: Dialogue, message: message_pb2.Message, path: str) -> message_pb2.Message:
@@ -208,7 +267,8 @@ def _text(part: InputPart, path: str) -> str:
             raise missing(f"{path}.refusal")
         return part.refusal
     if part.type not in _TEXTS:
-        raise _unknown_part(part, path)
+        names = "'input_text', 'output_text', 'refusal' and 'input_image'"
+        raise _unknown_part(part, path, names)
     if part.text is None:
         raise missing(f"{path}.text")
     return part.text
@@ -228,8 +288,7 @@ def _image(part: InputPart, path: str) -> message_pb2.Image:
     return data_image(part.image_url, path)
 
 
-def _unknown_part(part: InputPart, path: str) -> ProblemError:
-    names = "'input_text', 'output_text', 'refusal' and 'input_image'"
+def _unknown_part(part: InputPart, path: str, names: str) -> ProblemError:
     return invalid(
         f"Invalid value: '{part.type[:_SHOWN]}'. Supported values are: {names}.", f"{path}.type"
     )

@@ -49,7 +49,9 @@ class SummaryPart(msgspec.Struct, kw_only=True):
 class InputItem(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One entry of a conversation: what `type` says, a message by default.
 
-    Reasoning and searches that come back are taken, and not read: no model here takes them.
+    The text of a reasoning that comes back goes to the model, with what the assistant says after
+    it. Summaries, encrypted reasoning and searches are taken, and not read: no model here takes
+    them.
     """
 
     id: str | None = None

@@ -5,8 +5,7 @@ Items follow one another: one is done before the next is added.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from penstock.inference.v1 import event_pb2, usage_pb2
@@ -19,45 +18,12 @@ from gateway.dialects.openai.envelope import error_body
 from gateway.dialects.openai.fields import Spelling
 from gateway.dialects.openai.response_answers import NewId
 from gateway.dialects.openai.response_object import Draft, is_cut
+from gateway.dialects.openai.response_stream_items import OpenCall, OpenMessage, OpenReasoning
 from gateway.errors import Problem
 from gateway.sse import line_safe
 from gateway.steps import Update
 
-
-@dataclass(slots=True)
-class _Message:
-    """A message that is being said."""
-
-    id: str
-    text: list[str] = field(default_factory=list[str])
-    logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
-
-    def item(self, status: answers.ItemStatus) -> answers.OutputMessage:
-        content = [] if status == "in_progress" else [self.part()]
-        return answers.OutputMessage(id=self.id, status=status, content=content)
-
-    def part(self) -> answers.OutputText:
-        return answers.OutputText(text="".join(self.text), logprobs=self.logprobs)
-
-
-@dataclass(slots=True)
-class _Call:
-    """A call that is being written."""
-
-    id: str
-    index: int
-    call_id: str
-    name: str
-    arguments: list[str] = field(default_factory=list[str])
-
-    def item(self, status: answers.ItemStatus) -> answers.FunctionCallItem:
-        return answers.FunctionCallItem(
-            id=self.id,
-            status=status,
-            call_id=self.call_id,
-            name=self.name,
-            arguments="".join(self.arguments),
-        )
+Written = TypeVar("Written", OpenReasoning, OpenMessage)
 
 
 class ResponseStream:
@@ -87,13 +53,13 @@ class ResponseStream:
         self._clock = clock
         self._number = 0
         self._output: list[answers.OutputItem] = []
-        self._open: _Message | _Call | None = None
+        self._open: OpenReasoning | OpenMessage | OpenCall | None = None
         self._reason = event_pb2.FINISH_REASON_STOP
 
     def text(self, text: str) -> bytes | None:
         """Makes the frame of text added to a message; None where it takes more than that."""
         message = self._open
-        if not isinstance(message, _Message) or not text:
+        if not isinstance(message, OpenMessage) or not text:
             return None
         message.text.append(text)
         return self._delta(message, text)
@@ -106,6 +72,8 @@ class ResponseStream:
         kind = event.WhichOneof("event")
         if kind == "delta":
             return self._say(event.delta)
+        if kind == "reasoning_delta":
+            return self._think(event.reasoning_delta)
         if kind == "tool_delta":
             return self._call(event.tool_delta)
         if kind == "finished":
@@ -175,32 +143,47 @@ class ResponseStream:
             return ()
         frames: list[bytes] = []
         message = self._open
-        if not isinstance(message, _Message):
-            frames += self._close("completed")
-            message = self._begin(frames)
+        if not isinstance(message, OpenMessage):
+            message = self._begin(OpenMessage(self._make_id("msg_")), frames)
         logprobs = chat_logprobs(delta.logprobs) if self._scored else []
         message.text.append(delta.text)
         message.logprobs += logprobs
         frames.append(self._delta(message, delta.text, logprobs))
         return frames
 
-    def _begin(self, frames: list[bytes]) -> _Message:
-        message = self._open = _Message(self._make_id("msg_"))
-        frames += (
-            self._of_item("response.output_item.added", item=message.item("in_progress")),
-            self._of_text("response.content_part.added", message, part=message.part()),
-        )
-        return message
+    def _think(self, delta: event_pb2.ReasoningDelta) -> Sequence[bytes]:
+        if not delta.text:
+            return ()
+        frames: list[bytes] = []
+        thought = self._open
+        if not isinstance(thought, OpenReasoning):
+            thought = self._begin(OpenReasoning(self._make_id("rs_")), frames)
+        thought.text.append(delta.text)
+        frames.append(self._of_text("response.reasoning_text.delta", thought, delta=delta.text))
+        return frames
 
-    def _delta(self, message: _Message, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes:
+    def _begin(self, item: Written, frames: list[bytes]) -> Written:
+        frames += self._close("completed")
+        self._open = item
+        frames += (
+            self._of_item("response.output_item.added", item=item.item("in_progress")),
+            self._of_text("response.content_part.added", item, part=item.part()),
+        )
+        return item
+
+    def _delta(
+        self, message: OpenMessage, text: str, logprobs: Sequence[TokenLogprob] = ()
+    ) -> bytes:
         return self._of_text("response.output_text.delta", message, delta=text, logprobs=logprobs)
 
     def _call(self, delta: event_pb2.ToolDelta) -> Sequence[bytes]:
         frames: list[bytes] = []
         call = self._open
-        if not isinstance(call, _Call) or call.index != delta.call_index:
+        if not isinstance(call, OpenCall) or call.index != delta.call_index:
             frames += self._close("completed")
-            call = self._open = _Call(self._make_id("fc_"), delta.call_index, delta.id, delta.name)
+            call = self._open = OpenCall(
+                self._make_id("fc_"), delta.call_index, delta.id, delta.name
+            )
             frames.append(
                 self._of_item("response.output_item.added", item=call.item("in_progress"))
             )
@@ -216,11 +199,14 @@ class ResponseStream:
         return frames
 
     def _end(self) -> Sequence[bytes]:
-        """Ends the last item; an answer without any has a message that says nothing."""
+        """Ends the last item. An answer without any has a message that says nothing, and so has one
+        that ends behind a thought, unless it was cut in it."""
         frames: list[bytes] = []
-        if self._open is None and len(self._output) == len(self._before):
-            self._begin(frames)
-        return [*frames, *self._close("incomplete" if is_cut(self._reason) else "completed")]
+        cut = is_cut(self._reason)
+        silent = self._open is None and len(self._output) == len(self._before)
+        if silent or (isinstance(self._open, OpenReasoning) and not cut):
+            self._begin(OpenMessage(self._make_id("msg_")), frames)
+        return [*frames, *self._close("incomplete" if cut else "completed")]
 
     def _close(self, status: answers.ItemStatus) -> Sequence[bytes]:
         opened = self._open
@@ -228,12 +214,11 @@ class ResponseStream:
             return ()
         item = opened.item(status)
         frames: list[bytes] = []
-        if isinstance(opened, _Message):
+        if isinstance(opened, OpenReasoning | OpenMessage):
             part = opened.part()
+            scores = {"logprobs": part.logprobs} if isinstance(part, answers.OutputText) else {}
             frames += (
-                self._of_text(
-                    "response.output_text.done", opened, text=part.text, logprobs=part.logprobs
-                ),
+                self._of_text(f"response.{opened.kind}.done", opened, text=part.text, **scores),
                 self._of_text("response.content_part.done", opened, part=part),
             )
         else:
@@ -259,9 +244,9 @@ class ResponseStream:
     def _of_item(self, kind: str, **fields: Any) -> bytes:
         return self._frame(kind, output_index=len(self._output), **fields)
 
-    def _of_text(self, kind: str, message: _Message, **fields: Any) -> bytes:
+    def _of_text(self, kind: str, item: OpenReasoning | OpenMessage, **fields: Any) -> bytes:
         index = len(self._output)
-        return self._frame(kind, output_index=index, item_id=message.id, content_index=0, **fields)
+        return self._frame(kind, output_index=index, item_id=item.id, content_index=0, **fields)
 
     def _frame(self, kind: str, **fields: Any) -> bytes:
         event = {"type": kind, "sequence_number": self._number, **fields}

@@ -19,8 +19,8 @@ from gateway.dialects.openai.response_schema import (
     ResponseToolChoice,
     TextFormat,
 )
-from gateway.dialects.openai.translate import unsupported
-from gateway.errors import Problem, ProblemError, invalid
+from gateway.dialects.openai.translate import NO_EFFORT
+from gateway.errors import Problem, ProblemError, invalid, unsupported
 from gateway.raw_json import json_object, raw_json
 from gateway.validation import missing
 
@@ -126,6 +126,7 @@ def to_chat_request(
         guide=_guide(None if body.text is None else body.text.format),
         user=body.user or body.safety_identifier or "",
         metadata=body.metadata or {},
+        reasoning=False if body.reasoning and body.reasoning.effort == NO_EFFORT else None,
     )
     places = _add_tools(request, body)
     return Translation(request, _spelling(body, dialogue, places))
@@ -266,6 +267,7 @@ def _spelling(body: ResponseCreate, dialogue: Dialogue, places: Sequence[int]) -
             lambda match: f"{tool(match)}.parameters",
         ),
         (re.compile(r"^tool_choice\..*$"), "tool_choice"),
+        (re.compile(r"^reasoning$"), "reasoning.effort"),
         (re.compile(r"^guide(\.json_schema|\.json_object)?$"), "text.format"),
         (re.compile(r"^guide\.strict$"), "text.format.strict"),
         (re.compile(r"^guide\.json_schema(?![\w])"), "text.format.schema"),

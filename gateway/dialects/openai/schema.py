@@ -74,6 +74,10 @@ class ChatMessage(msgspec.Struct, kw_only=True):
     tool_call_id: str | None = None
     function_call: FunctionCall | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None
+    """What the assistant thought before it said this."""
+    reasoning: str | None = None
+    """Another name of `reasoning_content`."""
 
 
 class FunctionDefinition(msgspec.Struct, kw_only=True):
@@ -128,6 +132,13 @@ class StreamOptions(msgspec.Struct, kw_only=True):
     include_obfuscation: bool | None = None
 
 
+class TemplateSwitches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Variables of chat templates that callers may set: two names of one switch."""
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = None
+
+
 class SamplingFields(msgspec.Struct, kw_only=True):
     """What chat and completion have in common."""
 
@@ -170,6 +181,8 @@ class ChatCompletionRequest(SamplingFields, kw_only=True):
     audio: AnyJson = msgspec.UNSET
     web_search_options: AnyJson = msgspec.UNSET
     reasoning_effort: str | None = None
+    """`none` switches thinking off; other efforts leave it as the model has it."""
+    chat_template_kwargs: TemplateSwitches | None = None
     verbosity: str | None = None
     safety_identifier: Text512 | None = None
     metadata: Labels | None = None

@@ -9,6 +9,9 @@ from gateway.errors import invalid, unsupported
 from gateway.raw_json import json_object, raw_json
 from gateway.validation import missing
 
+NO_EFFORT = "none"
+"""The effort of a model that shall not think."""
+
 _DEFAULT_COMPLETION_TOKENS = 16
 _MOST_PROMPTS = 2048
 
@@ -37,6 +40,7 @@ def to_chat_request(body: schema.ChatCompletionRequest) -> inference_pb2.ChatReq
         guide=_guide(body.response_format),
         user=body.user or body.safety_identifier or "",
         metadata=body.metadata or {},
+        reasoning=_reasoning(body),
     )
     _add_tools(request, body)
     return request
@@ -85,6 +89,28 @@ def model_of(body: schema.SamplingFields) -> str:
 def wants_usage(body: schema.SamplingFields) -> bool:
     """Tells whether the stream shall end with usage."""
     return body.stream_options is not None and bool(body.stream_options.include_usage)
+
+
+def reasoning_switches(body: schema.ChatCompletionRequest) -> dict[str, bool]:
+    """Whether the model shall think, by the field that says so."""
+    given = body.chat_template_kwargs or schema.TemplateSwitches()
+    switches = {
+        "chat_template_kwargs.enable_thinking": given.enable_thinking,
+        "chat_template_kwargs.thinking": given.thinking,
+        "reasoning_effort": False if body.reasoning_effort == NO_EFFORT else None,
+    }
+    return {name: wanted for name, wanted in switches.items() if wanted is not None}
+
+
+def _reasoning(body: schema.ChatCompletionRequest) -> bool | None:
+    switches = reasoning_switches(body)
+    if not switches:
+        return None
+    (first, wanted), *others = switches.items()
+    for name, other in others:
+        if other != wanted:
+            raise invalid(f"'{name}' and '{first}' contradict each other.", name)
+    return wanted
 
 
 def _check_stream(body: schema.SamplingFields) -> None:

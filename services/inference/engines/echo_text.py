@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from services.errors import InvalidArgument
+from services.inference.engine import NO_OPTIONS
 
 END_OF_TEXT = 256
 IM_START = 257
@@ -14,6 +15,7 @@ SPECIAL = {END_OF_TEXT: "<|endoftext|>", IM_START: "<|im_start|>", IM_END: "<|im
 VOCABULARY_SIZE = 256 + len(SPECIAL)
 
 CHAT_TEMPLATE = """\
+{#- What is echoed may begin with a thought: <think>…</think>. #}
 {%- if tools %}
     {%- set system = messages[0].content + '\\n\\n' if messages[0].role == 'system' else '' %}
     {{- '<|im_start|>system\\n' + system + '# Tools\\n\\n<tools>' }}
@@ -111,6 +113,7 @@ class EchoText:
         tools: Sequence[Mapping[str, Any]],
         *,
         opening: str = "",
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> list[int]:
         """Tokens of a conversation's prompt, opened for an answer."""
         ids: list[int] = []

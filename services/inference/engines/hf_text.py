@@ -7,7 +7,7 @@ from typing import Any, cast
 from transformers import PreTrainedTokenizerBase
 
 from services.errors import InvalidArgument
-from services.inference.engine import TextDecoder
+from services.inference.engine import NO_OPTIONS, TextDecoder
 from services.inference.engines.pieces import Pieces, Scheme
 from services.inference.engines.template_names import template_family
 from services.weights.chat_text import ChatText
@@ -102,9 +102,10 @@ class HFText:
         tools: Sequence[Mapping[str, Any]],
         *,
         opening: str = "",
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> list[int]:
         """Tokens of a conversation's prompt, opened for an answer."""
-        return self._chat.prompt(messages, tools, opening=opening)
+        return self._chat.prompt(messages, tools, opening=opening, options=options)
 
     def _plain(self, ids: Sequence[int]) -> str:
         return self._backend.decode(list(ids), skip_special_tokens=False)

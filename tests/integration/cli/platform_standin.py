@@ -209,6 +209,13 @@ class Inference(inference_service_pb2_grpc.InferenceServiceServicer):
                     await asyncio.sleep(0.02)
             finally:
                 (self._events / principal().id).write_text("cancelled")
+        elif said == "think":
+            for thought in ("Well, ", "\x1b[31mhm"):
+                thinks = event_pb2.ReasoningDelta(text=thought)
+                yield event_pb2.ChatEvent(reasoning_delta=thinks)
+            yield delta("So it is.")
+        elif said == "recall":
+            yield delta(f"You thought: {request.messages[-2].reasoning!r}")
         elif said == "count":
             yield delta(f"{len(request.messages)} messages, {request.model}")
         elif said == "system":

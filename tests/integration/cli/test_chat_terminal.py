@@ -50,6 +50,20 @@ def test_a_conversation(open_chat: Callable[..., Terminal]) -> None:
     assert terminal.end() == 0
 
 
+def test_thoughts_are_shown_and_remembered(open_chat: Callable[..., Terminal]) -> None:
+    terminal = open_chat()
+    terminal.see("you › ")
+    terminal.type("think\n")
+    terminal.see("Well, ")
+    terminal.see("[31mhm")
+    terminal.see("\n\nSo it is.\n")
+    terminal.see("you › ")
+    terminal.type("recall\n")
+    terminal.see("You thought: 'Well, ")
+    terminal.type("/exit\n")
+    assert terminal.end() == 0
+
+
 def test_ctrl_c_stops_the_answer_and_keeps_the_session(
     open_chat: Callable[..., Terminal], penstock: Penstock
 ) -> None:

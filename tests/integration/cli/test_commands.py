@@ -182,6 +182,7 @@ def test_chat_once(penstock: Penstock) -> None:
 
 def test_chat_takes_the_default_model(penstock: Penstock) -> None:
     assert penstock("chat", "--once", "count").stdout == "1 messages, starter\n"
+    assert penstock("chat", "--once", "think").stdout == "So it is.\n"
     named = penstock(
         "chat", "--once", "count", "--model", "other/model:7b", "--system", "Be brief."
     )

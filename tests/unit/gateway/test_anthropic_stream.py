@@ -29,6 +29,13 @@ BODY = schema.MessagesRequest(
     messages=[schema.MessageParam(role="user", content="hi")],
     stop_sequences=["END"],
 )
+THINKING = (
+    None,
+    schema.Thinking(type="disabled"),
+    schema.Thinking(type="adaptive"),
+    schema.Thinking(type="enabled", budget_tokens=1024, display="summarized"),
+    schema.Thinking(type="enabled", budget_tokens=1024, display="omitted"),
+)
 REASONS = (
     event_pb2.FINISH_REASON_STOP,
     event_pb2.FINISH_REASON_LENGTH,
@@ -37,12 +44,13 @@ REASONS = (
     event_pb2.FINISH_REASON_CANCELLED,
 )
 USAGE = usage_pb2.Usage(prompt_tokens=9, cached_tokens=4, completion_tokens=3, total_tokens=12)
+THOUGHT_USAGE = usage_pb2.Usage(prompt_tokens=9, completion_tokens=5, reasoning_tokens=2)
 
 Events = list[dict[str, Any]]
 
 
-def stream() -> MessageStream:
-    return MessageStream(BODY, "req_1", to_chat_request(BODY)[1])
+def stream(body: schema.MessagesRequest = BODY) -> MessageStream:
+    return MessageStream(body, "req_1", to_chat_request(BODY)[1])
 
 
 def chat(**event: Any) -> step_service_pb2.StepUpdate:
@@ -76,10 +84,17 @@ def assembled(events: Events) -> dict[str, Any]:
                 assert open_block
                 assert event["index"] == len(blocks) - 1
                 delta = event["delta"]
-                if delta["type"] == "text_delta":
-                    blocks[-1]["text"] += delta["text"]
-                else:
-                    blocks[-1]["json"] += delta["partial_json"]
+                match delta["type"]:
+                    case "text_delta":
+                        blocks[-1]["text"] += delta["text"]
+                    case "thinking_delta":
+                        assert not blocks[-1]["signature"]
+                        blocks[-1]["thinking"] += delta["thinking"]
+                    case "signature_delta":
+                        assert not blocks[-1]["signature"]
+                        blocks[-1]["signature"] = delta["signature"]
+                    case _:
+                        blocks[-1]["json"] += delta["partial_json"]
             case "content_block_stop":
                 assert open_block
                 assert event["index"] == len(blocks) - 1
@@ -133,6 +148,63 @@ def test_a_stream_says_what_the_whole_says(
     choice.message.parts.add(text="".join(pieces))
     whole = json.loads(msgspec.json.encode(message(response, BODY)))
     assert assembled(parsed(frames)) == whole
+
+
+@given(PIECES, PIECES, st.sampled_from(THINKING))
+def test_thoughts_are_shown_to_who_asked(
+    thoughts: list[str], pieces: list[str], thinking: schema.Thinking | None
+) -> None:
+    body = msgspec.structs.replace(BODY, thinking=thinking)
+    renderer = stream(body)
+    frames = [*renderer.feed(chat(started=event_pb2.Started(id="chatcmpl-abc")))]
+    for piece in thoughts:
+        frames += renderer.feed(chat(reasoning_delta=event_pb2.ReasoningDelta(text=piece)))
+    frames += [renderer.text(piece) for piece in pieces]
+    frames += renderer.feed(chat(finished=event_pb2.Finished()))
+    frames += renderer.feed(chat(done=event_pb2.Done(usage=THOUGHT_USAGE)))
+
+    response = inference_pb2.ChatResponse(id="chatcmpl-abc", usage=THOUGHT_USAGE)
+    said = response.choices.add().message
+    said.reasoning = "".join(thoughts)
+    said.parts.add(text="".join(pieces))
+    whole = json.loads(msgspec.json.encode(message(response, body)))
+    assert assembled(parsed(frames)) == whole
+
+    shown = thinking is not None and thinking.type != "disabled"
+    told = [block for block in whole["content"] if block["type"] == "thinking"]
+    assert len(told) == (1 if shown and thoughts else 0)
+    for block in told:
+        assert thinking is not None
+        assert block["thinking"] == ("" if thinking.omitted else "".join(thoughts))
+        assert block["signature"]
+    assert whole["usage"]["output_tokens_details"] == {"thinking_tokens": 2}
+
+
+def test_a_thought_is_streamed_as_anthropic_does() -> None:
+    renderer = stream(msgspec.structs.replace(BODY, thinking=THINKING[3]))
+    frames: list[bytes] = []
+    for piece in ("h", "m"):
+        frames += renderer.feed(chat(reasoning_delta=event_pb2.ReasoningDelta(text=piece)))
+    frames.append(renderer.text("a"))
+    block = {"type": "thinking", "thinking": "", "signature": ""}
+    signed = {"type": "signature_delta", "signature": "penstock"}
+    assert parsed(frames)[:7] == [
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "ping"},
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "thinking_delta", "thinking": "h"},
+        },
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "thinking_delta", "thinking": "m"},
+        },
+        {"type": "content_block_delta", "index": 0, "delta": signed},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
+    ]
 
 
 def test_a_failure_is_an_event_and_the_last() -> None:

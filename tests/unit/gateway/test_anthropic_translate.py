@@ -9,7 +9,10 @@ import msgspec
 import pytest
 
 from gateway.dialects.anthropic import schema
-from gateway.dialects.anthropic.translate import to_chat_request, to_template_request
+from gateway.dialects.anthropic.translate import (
+    to_chat_request,
+    to_template_request,
+)
 from gateway.errors import Problem, ProblemError
 from gateway.validation import decode
 
@@ -31,6 +34,8 @@ def said(role: str, *blocks: Any) -> dict[str, Any]:
 
 
 BLOCK = "messages[0].content[0]"
+THINKING = {"type": "enabled", "budget_tokens": 1024}
+FORCED: dict[str, Any] = {"tools": [TOOL], "tool_choice": {"type": "any"}}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": None}, "max_tokens"),
     ({"max_tokens": -1}, "max_tokens"),
@@ -63,7 +68,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         f"{BLOCK}.source.media_type",
     ),
     (said("user", {"type": "image", "source": IMAGE | {"data": "?"}}), f"{BLOCK}.source.data"),
-    ({"thinking": {"type": "enabled", "budget_tokens": 2048}}, "thinking.type"),
+    (said("assistant", {"type": "thinking"}), f"{BLOCK}.thinking"),
+    (said("user", {"type": "redacted_thinking"}), f"{BLOCK}.type"),
+    ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
+    ({"thinking": THINKING | {"budget_tokens": 1023}}, "thinking.budget_tokens"),
+    ({"thinking": THINKING | {"display": "loud"}}, "thinking.display"),
+    ({"thinking": THINKING, "max_tokens": 1024}, "max_tokens"),
+    (FORCED | {"thinking": THINKING, "max_tokens": 1025}, "tool_choice"),
     ({"thinking": {"type": "between_tools"}}, "thinking.type"),
     ({"tools": [TOOL | {"type": "web_search_20250305"}]}, "tools[0].type"),
     ({"tools": [TOOL | {"defer_loading": True}]}, "tools[0].defer_loading"),
@@ -101,6 +112,43 @@ def test_hints_and_nulls_are_taken() -> None:
     )
     request, _ = to_chat_request(parsed(**hints, **nulls, mcp_servers=[]))
     assert request == to_chat_request(parsed())[0]
+
+
+@pytest.mark.parametrize(
+    ("thinking", "reasoning"),
+    [
+        (None, None),
+        (THINKING, True),
+        ({"type": "adaptive"}, None),
+        ({"type": "adaptive", "display": "omitted"}, None),
+        ({"type": "disabled"}, False),
+    ],
+)
+def test_who_says_nothing_of_thinking_leaves_it_to_the_model(
+    thinking: Any, reasoning: bool | None
+) -> None:
+    request, _ = to_chat_request(parsed(thinking=thinking, max_tokens=2048))
+    assert (request.reasoning if request.HasField("reasoning") else None) == reasoning
+
+
+def test_only_who_insists_on_thoughts_may_force_no_call() -> None:
+    for kind in ("adaptive", "disabled"):
+        to_chat_request(parsed(**FORCED, thinking={"type": kind}))
+    with pytest.raises(ProblemError) as refused:
+        to_chat_request(parsed(**FORCED, thinking=THINKING, max_tokens=2048))
+    message = "Thinking may not be enabled when tool_choice forces tool use."
+    assert refused.value.problem.message == message
+
+
+def test_thoughts_of_earlier_turns_are_told() -> None:
+    thoughts = [{"type": "thinking", "thinking": text, "signature": "s"} for text in ("a", "", "b")]
+    redacted = {"type": "redacted_thinking", "data": "x"}
+    body = parsed(**said("assistant", *thoughts, redacted, {"type": "text", "text": "c"}))
+    for request, _ in (to_chat_request(body), to_template_request(body)):
+        assert request.messages[0].reasoning == "a\n\nb"
+        assert [part.text for part in request.messages[0].parts] == ["c"]
+    alone = to_chat_request(parsed(**said("assistant", redacted)))[0].messages[0]
+    assert ([part.text for part in alone.parts], alone.reasoning) == ([""], "")
 
 
 def test_a_choice_without_tools_is_none() -> None:
@@ -153,6 +201,7 @@ TURNS = [
         ("tool_choice.mode", "tool_choice.type"),
         ("guide.json_schema", "output_config.format.schema"),
         ("user", "metadata.user_id"),
+        ("reasoning", "thinking.type"),
         ("model", "model"),
     ],
 )

@@ -93,6 +93,40 @@ def test_a_stream_says_what_the_whole_says(
     assert last | {"message": message} == whole
 
 
+@given(PIECES, PIECES, st.sampled_from([None, True, False, "low"]), st.booleans())
+def test_thoughts_have_a_place_of_their_own(
+    thoughts: list[str], pieces: list[str], think: Any, chats: bool
+) -> None:
+    body = msgspec.structs.replace(CHAT if chats else GENERATE, think=think)
+    renderer = LineStream(body, translate.chat_spelling)
+    lines = [*renderer.feed(chat(started=event_pb2.Started(id="chatcmpl-abc")))]
+    for piece in thoughts:
+        lines += renderer.feed(chat(reasoning_delta=event_pb2.ReasoningDelta(text=piece)))
+    lines += [renderer.text(piece) for piece in pieces]
+    lines += renderer.feed(chat(finished=event_pb2.Finished()))
+    lines += renderer.feed(chat(done=event_pb2.Done(usage=USAGE, timings=TIMINGS)))
+
+    response = inference_pb2.ChatResponse(usage=USAGE, timings=TIMINGS)
+    choice = response.choices.add()
+    choice.message.reasoning = "".join(thoughts)
+    choice.message.parts.add(text="".join(pieces))
+    rendered = (
+        answers.chat(response, body)
+        if isinstance(body, schema.OllamaChatRequest)
+        else answers.generated(response, body)
+    )
+    whole = json.loads(msgspec.json.encode(rendered))
+
+    def said(line: dict[str, Any]) -> tuple[str, str | None]:
+        place = line["message"] if chats else line
+        return place["content" if chats else "response"], place.get("thinking")
+
+    told = [said(line) for line in parsed(lines)]
+    shown = [] if think is False else thoughts
+    assert told == [*(("", text) for text in shown), *((text, None) for text in pieces), ("", None)]
+    assert said(whole) == ("".join(pieces), "".join(shown) or None)
+
+
 @given(PIECES)
 def test_texts_of_a_completion(pieces: list[str]) -> None:
     renderer = LineStream(GENERATE, translate.generate_spelling)
@@ -159,8 +193,9 @@ def test_settings_are_shown_as_a_modelfile_spells_them() -> None:
         name="models/m", kind=model_pb2.MODEL_KIND_CHAT, config=config, base_model="b"
     )
     model.capabilities.infill = model.capabilities.image_input = True
+    model.capabilities.reasoning = True
     shown = models.shown(model, None)
     settings = [line.split() for line in shown.parameters.splitlines()]
     assert settings == [["temperature", "0.5"], ["num_predict", "7"], ["stop", '"END"']]
-    assert shown.capabilities == ["completion", "insert", "vision"]
+    assert shown.capabilities == ["completion", "insert", "vision", "thinking"]
     assert shown.details.parent_model == "b"

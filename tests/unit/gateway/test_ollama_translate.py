@@ -48,8 +48,9 @@ CALL = {"function": {"name": "f", "arguments": {}}}
         ({"format": "xml"}, "format"),
         ({"format": [1]}, "format"),
         ({"format": True}, "format"),
-        ({"think": True}, "think"),
-        ({"think": "low"}, "think"),
+        ({"think": "a lot"}, "think"),
+        ({"think": 1}, "think"),
+        ({"messages": [HELLO[0] | {"thinking": "hm"}]}, "messages[0].thinking"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"messages": [{"role": "x"}]}, "messages[0].role"),
@@ -87,7 +88,7 @@ def test_what_a_chat_is_refused_for_is_named(changes: dict[str, Any], field: str
     [
         ({"template": "x"}, "template"),
         ({"context": [1, 2]}, "context"),
-        ({"think": "high"}, "think"),
+        ({"think": "high", "raw": True}, "think"),
         ({"raw": True, "system": "x"}, "system"),
         ({"suffix": "x", "images": ["aGk="]}, "images"),
         ({"images": ["https://example.com/a.png"]}, "images[0]"),
@@ -108,12 +109,41 @@ def test_what_a_prompt_is_refused_for_is_named(changes: dict[str, Any], field: s
         {"options": {}},
         {"options": {"num_predict": -1, "seed": -1, "repeat_penalty": 0, "typical_p": 0}},
         {"options": {"num_predict": -2, "num_ctx": 4096, "num_gpu": 1, "tfs_z": 2, "stop": [""]}},
-        {"format": "", "think": False, "keep_alive": "5m", "logprobs": False, "options": None},
+        {"format": "", "keep_alive": "5m", "logprobs": False, "options": None},
         {"format": None, "think": None, "keep_alive": -1, "tools": [], "stream": None},
     ],
 )
 def test_what_says_nothing_changes_nothing(changes: dict[str, Any]) -> None:
     assert translate.to_chat_request(chat(**changes)) == translate.to_chat_request(chat())
+
+
+@pytest.mark.parametrize(
+    ("think", "reasoning"),
+    [(None, None), (True, True), (False, False), ("low", True), ("max", True)],
+)
+def test_who_says_nothing_of_thinking_leaves_it_to_the_model(
+    think: Any, reasoning: bool | None
+) -> None:
+    for request in (
+        translate.to_chat_request(chat(think=think)),
+        translate.to_answer_request(generate(think=think)),
+    ):
+        assert (request.reasoning if request.HasField("reasoning") else None) == reasoning
+
+
+def test_thoughts_of_earlier_turns_are_told() -> None:
+    turns = [{"role": "assistant", "content": "a", "thinking": "hm"}, *HELLO]
+    assert [m.reasoning for m in translate.to_chat_request(chat(messages=turns)).messages] == [
+        "hm",
+        "",
+    ]
+
+
+def test_what_only_completes_does_not_think() -> None:
+    with pytest.raises(ProblemError) as refused:
+        translate.to_complete_request(generate(think=True))
+    assert refused.value.problem.message == '"m" does not support thinking'
+    assert translate.to_complete_request(generate(think=False)).prompts[0].text == "hi"
 
 
 def test_a_result_belongs_to_the_call_that_it_answers() -> None:
@@ -152,6 +182,7 @@ def test_vectors_are_cut_unless_that_is_forbidden() -> None:
         (translate.chat_spelling, "sampling.stop[0]", "options.stop[0]"),
         (translate.chat_spelling, "sampling.logprobs", "top_logprobs"),
         (translate.chat_spelling, "guide.json_schema", "format"),
+        (translate.generate_spelling, "reasoning", "think"),
         (translate.chat_spelling, "tools[0].parameters_json", "tools[0].function.parameters"),
         (translate.chat_spelling, "tools[0].name", "tools[0].function.name"),
         (translate.generate_spelling, "messages[0].parts[1].image", "images"),

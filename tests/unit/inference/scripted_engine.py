@@ -14,6 +14,7 @@ from services.inference.engine import (
     GroupRequest,
     LoadedModel,
     Sink,
+    TextCodec,
     Token,
     TokenScore,
 )
@@ -96,6 +97,7 @@ def registry_of(
     settings: ModelSettings | None = None,
     kind: ModelKind = ModelKind.CHAT,
     aliases: Sequence[str] = ("alias",),
+    text: TextCodec | None = None,
 ) -> Registry:
     """A registry with one model, `m`, on this engine."""
     registry = Registry()
@@ -104,7 +106,7 @@ def registry_of(
         "m",
         kind,
         "models/m/revisions/1",
-        LoadedModel(engine, EchoText()),
+        LoadedModel(engine, text or EchoText()),
         settings or ModelSettings(),
     )
     registry.put(served)

@@ -11,6 +11,7 @@ from services.inference.engines.hf_text import HFText
 from services.inference.registry import ServedModel
 from services.inference.requests import Message, Speaker, Tool
 from services.inference.requests import ToolCall as Call
+from services.inference.thoughts import ThoughtFormat, template_options
 from services.serving.models import ModelKind, ModelSettings
 from tests.unit.inference.family_templates import TEMPLATES
 from tests.unit.inference.family_tokenizers import family_tokenizer
@@ -46,6 +47,44 @@ def test_calls_and_results_are_rendered(family: str, ids: tuple[str, ...], order
         assert prompt.count(f"result-{id}") == 1
         assert prompt.index(f"argument-{id}") < prompt.index(f"result-{id}")
     assert model.loaded.text.decode(list(prompt_ids(model, messages, TOOLS))) == prompt
+
+
+THINKING = """\
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\\n' }}
+    {%- if message.reasoning_content is defined %}
+        {{- '<think>' + message.reasoning_content + '</think>' }}
+    {%- endif %}
+    {{- message.content + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}
+{%- endif %}
+"""
+
+
+def test_templates_are_told_of_thoughts_and_of_the_switch() -> None:
+    tokenizer = family_tokenizer("chatml")
+    tokenizer.chat_template = THINKING
+    loaded = LoadedModel(ScriptedEngine(), HFText(tokenizer))
+    model = ServedModel("m", ModelKind.CHAT, "models/m/revisions/1", loaded, ModelSettings())
+    assert model.thoughts == ThoughtFormat("<think>", "</think>", has_switch=True)
+    messages = [
+        Message(Speaker.USER, ("a",)),
+        Message(Speaker.ASSISTANT, ("b",), reasoning="hm"),
+        Message(Speaker.USER, ("c",)),
+    ]
+
+    def prompt(reasoning: bool | None) -> str:
+        ids = prompt_ids(model, messages, (), options=template_options(reasoning))
+        return model.loaded.text.decode(list(ids))
+
+    assert "<|im_start|>assistant\n<think>hm</think>b<|im_end|>" in prompt(None)
+    assert prompt(None) == prompt(True)
+    assert prompt(False) == prompt(None) + "<think>\n\n</think>\n\n"
 
 
 def test_llama_takes_one_call_a_turn() -> None:

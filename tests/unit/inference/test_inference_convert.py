@@ -17,6 +17,7 @@ from services.inference.events import (
     Event,
     Finished,
     FinishReason,
+    ReasoningDelta,
     Started,
     Timings,
     TokenLogprob,
@@ -160,6 +161,7 @@ TIMINGS = Timings(1.0, 2.0, 3.0)
 EVENTS: list[Event] = [
     STARTED,
     Delta(1, "t", (1,), (LOGPROB,)),
+    ReasoningDelta(1, "t"),
     ToolDelta(1, 1, "id", "n", "{}"),
     Finished(1, FinishReason.LENGTH, "s"),
     Done(USAGE, TIMINGS),
@@ -193,7 +195,7 @@ def _synthetic(field: FieldDescriptor) -> bool:
 def test_each_field_of_an_event_is_written(event: Event) -> None:
     nested = {".delta.logprobs.top.top"}
     assert empty_fields(convert_events.from_chat_event(event)) <= nested
-    if not isinstance(event, ToolDelta):
+    if not isinstance(event, ToolDelta | ReasoningDelta):
         assert empty_fields(convert_events.from_complete_event(event)) <= nested
 
 
@@ -204,7 +206,7 @@ def test_every_kind_of_event_has_a_proto() -> None:
 
 def test_each_field_of_an_answer_is_written() -> None:
     choice = ChoiceAnswer(
-        1, "t", (ToolCall("id", "n", "{}"),), FinishReason.STOP, "s", (LOGPROB,), (1,)
+        1, "t", (ToolCall("id", "n", "{}"),), FinishReason.STOP, "s", (LOGPROB,), (1,), "hm"
     )
     answer = Answer(STARTED, (choice,), USAGE, TIMINGS)
     left_out = {

@@ -47,7 +47,7 @@ VALID: dict[str, Any] = {
     "tools": [{"name": "f", "description": "F.", "input_schema": SCHEMA, "strict": False}],
     "tool_choice": {"type": "auto", "name": "f", "disable_parallel_tool_use": True},
     "metadata": {"user_id": "u"},
-    "thinking": {"type": "disabled"},
+    "thinking": {"type": "adaptive", "display": "omitted"},
     "output_config": {"format": None, "effort": "low"},
     "container": None,
 }

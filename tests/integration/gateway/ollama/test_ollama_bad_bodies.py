@@ -33,7 +33,7 @@ SHARED: dict[str, Any] = {
     "options": OPTIONS,
     "format": "",
     "keep_alive": "5m",
-    "think": False,
+    "think": True,
     "logprobs": True,
     "top_logprobs": 2,
 }
@@ -44,7 +44,7 @@ VALID: dict[str, dict[str, Any]] = {
         "messages": [
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "hi", "images": []},
-            {"role": "assistant", "content": "", "tool_calls": [CALL]},
+            {"role": "assistant", "content": "", "thinking": "hm", "tool_calls": [CALL]},
             {"role": "tool", "tool_name": "f", "content": "x"},
         ],
         "tools": [

@@ -203,7 +203,7 @@ async def test_refusals(whole: EchoPlatform) -> None:
     error(await http.post("/api/chat", content=b"{"), 400)
     image = base64.b64encode(b"image").decode()
     for path, body, field in (
-        ("chat", chat(think=True), "think"),
+        ("chat", chat(think="a lot"), "think"),
         ("chat", chat(format="xml"), "format"),
         ("chat", chat(format="json"), "format"),  # the echo engine has no guided decoding
         ("chat", chat(options={"temperature": 3}), "options.temperature"),

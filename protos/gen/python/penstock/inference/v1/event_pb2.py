@@ -28,15 +28,15 @@ from penstock.inference.v1 import message_pb2 as penstock_dot_inference_dot_v1_d
 from penstock.inference.v1 import usage_pb2 as penstock_dot_inference_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!penstock/inference/v1/event.proto\x12\x15penstock.inference.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#penstock/inference/v1/message.proto\x1a!penstock/inference/v1/usage.proto\"\x92\x01\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\x05\x12\x14\n\x07logprob\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05\x62ytes\x18\x04 \x01(\x0c\x12\x30\n\x03top\x18\x05 \x03(\x0b\x32#.penstock.inference.v1.TokenLogprobB\n\n\x08_logprob\"\x81\x01\n\x07Started\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rprompt_tokens\x18\x05 \x01(\x03\"n\n\x05\x44\x65lta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\x05\x12\x35\n\x08logprobs\x18\x04 \x03(\x0b\x32#.penstock.inference.v1.TokenLogprob\"`\n\tToolDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x12\n\ncall_index\x18\x02 \x01(\x05\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x05 \x01(\t\"e\n\x08\x46inished\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x33\n\x06reason\x18\x02 \x01(\x0e\x32#.penstock.inference.v1.FinishReason\x12\x15\n\rstop_sequence\x18\x03 \x01(\t\"d\n\x04\x44one\x12+\n\x05usage\x18\x01 \x01(\x0b\x32\x1c.penstock.inference.v1.Usage\x12/\n\x07timings\x18\x02 \x01(\x0b\x32\x1e.penstock.inference.v1.Timings\"\x8a\x01\n\x07Timings\x12(\n\x05queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07prefill\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ode\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x90\x02\n\tChatEvent\x12\x31\n\x07started\x18\x01 \x01(\x0b\x32\x1e.penstock.inference.v1.StartedH\x00\x12-\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1c.penstock.inference.v1.DeltaH\x00\x12\x36\n\ntool_delta\x18\x03 \x01(\x0b\x32 .penstock.inference.v1.ToolDeltaH\x00\x12\x33\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x1f.penstock.inference.v1.FinishedH\x00\x12+\n\x04\x64one\x18\x05 \x01(\x0b\x32\x1b.penstock.inference.v1.DoneH\x00\x42\x07\n\x05\x65vent\"\xdc\x01\n\rCompleteEvent\x12\x31\n\x07started\x18\x01 \x01(\x0b\x32\x1e.penstock.inference.v1.StartedH\x00\x12-\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1c.penstock.inference.v1.DeltaH\x00\x12\x33\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x1f.penstock.inference.v1.FinishedH\x00\x12+\n\x04\x64one\x18\x05 \x01(\x0b\x32\x1b.penstock.inference.v1.DoneH\x00\x42\x07\n\x05\x65vent\"\xd6\x01\n\nChatChoice\x12\r\n\x05index\x18\x01 \x01(\x05\x12/\n\x07message\x18\x02 \x01(\x0b\x32\x1e.penstock.inference.v1.Message\x12:\n\rfinish_reason\x18\x03 \x01(\x0e\x32#.penstock.inference.v1.FinishReason\x12\x15\n\rstop_sequence\x18\x04 \x01(\t\x12\x35\n\x08logprobs\x18\x05 \x03(\x0b\x32#.penstock.inference.v1.TokenLogprob\"\xca\x01\n\x0e\x43ompleteChoice\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12:\n\rfinish_reason\x18\x03 \x01(\x0e\x32#.penstock.inference.v1.FinishReason\x12\x15\n\rstop_sequence\x18\x04 \x01(\t\x12\x35\n\x08logprobs\x18\x05 \x03(\x0b\x32#.penstock.inference.v1.TokenLogprob\x12\x11\n\ttoken_ids\x18\x06 \x03(\x05*\xbc\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!penstock/inference/v1/event.proto\x12\x15penstock.inference.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#penstock/inference/v1/message.proto\x1a!penstock/inference/v1/usage.proto\"\x92\x01\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\x05\x12\x14\n\x07logprob\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05\x62ytes\x18\x04 \x01(\x0c\x12\x30\n\x03top\x18\x05 \x03(\x0b\x32#.penstock.inference.v1.TokenLogprobB\n\n\x08_logprob\"\x81\x01\n\x07Started\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rprompt_tokens\x18\x05 \x01(\x03\"n\n\x05\x44\x65lta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\x05\x12\x35\n\x08logprobs\x18\x04 \x03(\x0b\x32#.penstock.inference.v1.TokenLogprob\"`\n\tToolDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x12\n\ncall_index\x18\x02 \x01(\x05\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x05 \x01(\t\"-\n\x0eReasoningDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\"e\n\x08\x46inished\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x33\n\x06reason\x18\x02 \x01(\x0e\x32#.penstock.inference.v1.FinishReason\x12\x15\n\rstop_sequence\x18\x03 \x01(\t\"d\n\x04\x44one\x12+\n\x05usage\x18\x01 \x01(\x0b\x32\x1c.penstock.inference.v1.Usage\x12/\n\x07timings\x18\x02 \x01(\x0b\x32\x1e.penstock.inference.v1.Timings\"\x8a\x01\n\x07Timings\x12(\n\x05queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07prefill\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ode\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd2\x02\n\tChatEvent\x12\x31\n\x07started\x18\x01 \x01(\x0b\x32\x1e.penstock.inference.v1.StartedH\x00\x12-\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1c.penstock.inference.v1.DeltaH\x00\x12\x36\n\ntool_delta\x18\x03 \x01(\x0b\x32 .penstock.inference.v1.ToolDeltaH\x00\x12\x33\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x1f.penstock.inference.v1.FinishedH\x00\x12+\n\x04\x64one\x18\x05 \x01(\x0b\x32\x1b.penstock.inference.v1.DoneH\x00\x12@\n\x0freasoning_delta\x18\x06 \x01(\x0b\x32%.penstock.inference.v1.ReasoningDeltaH\x00\x42\x07\n\x05\x65vent\"\xdc\x01\n\rCompleteEvent\x12\x31\n\x07started\x18\x01 \x01(\x0b\x32\x1e.penstock.inference.v1.StartedH\x00\x12-\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1c.penstock.inference.v1.DeltaH\x00\x12\x33\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x1f.penstock.inference.v1.FinishedH\x00\x12+\n\x04\x64one\x18\x05 \x01(\x0b\x32\x1b.penstock.inference.v1.DoneH\x00\x42\x07\n\x05\x65vent\"\xd6\x01\n\nChatChoice\x12\r\n\x05index\x18\x01 \x01(\x05\x12/\n\x07message\x18\x02 \x01(\x0b\x32\x1e.penstock.inference.v1.Message\x12:\n\rfinish_reason\x18\x03 \x01(\x0e\x32#.penstock.inference.v1.FinishReason\x12\x15\n\rstop_sequence\x18\x04 \x01(\t\x12\x35\n\x08logprobs\x18\x05 \x03(\x0b\x32#.penstock.inference.v1.TokenLogprob\"\xca\x01\n\x0e\x43ompleteChoice\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12:\n\rfinish_reason\x18\x03 \x01(\x0e\x32#.penstock.inference.v1.FinishReason\x12\x15\n\rstop_sequence\x18\x04 \x01(\t\x12\x35\n\x08logprobs\x18\x05 \x03(\x0b\x32#.penstock.inference.v1.TokenLogprob\x12\x11\n\ttoken_ids\x18\x06 \x03(\x05*\xbc\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penstock.inference.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=1955
-  _globals['_FINISHREASON']._serialized_end=2143
+  _globals['_FINISHREASON']._serialized_start=2068
+  _globals['_FINISHREASON']._serialized_end=2256
   _globals['_TOKENLOGPROB']._serialized_start=198
   _globals['_TOKENLOGPROB']._serialized_end=344
   _globals['_STARTED']._serialized_start=347
@@ -45,18 +45,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELTA']._serialized_end=588
   _globals['_TOOLDELTA']._serialized_start=590
   _globals['_TOOLDELTA']._serialized_end=686
-  _globals['_FINISHED']._serialized_start=688
-  _globals['_FINISHED']._serialized_end=789
-  _globals['_DONE']._serialized_start=791
-  _globals['_DONE']._serialized_end=891
-  _globals['_TIMINGS']._serialized_start=894
-  _globals['_TIMINGS']._serialized_end=1032
-  _globals['_CHATEVENT']._serialized_start=1035
-  _globals['_CHATEVENT']._serialized_end=1307
-  _globals['_COMPLETEEVENT']._serialized_start=1310
-  _globals['_COMPLETEEVENT']._serialized_end=1530
-  _globals['_CHATCHOICE']._serialized_start=1533
-  _globals['_CHATCHOICE']._serialized_end=1747
-  _globals['_COMPLETECHOICE']._serialized_start=1750
-  _globals['_COMPLETECHOICE']._serialized_end=1952
+  _globals['_REASONINGDELTA']._serialized_start=688
+  _globals['_REASONINGDELTA']._serialized_end=733
+  _globals['_FINISHED']._serialized_start=735
+  _globals['_FINISHED']._serialized_end=836
+  _globals['_DONE']._serialized_start=838
+  _globals['_DONE']._serialized_end=938
+  _globals['_TIMINGS']._serialized_start=941
+  _globals['_TIMINGS']._serialized_end=1079
+  _globals['_CHATEVENT']._serialized_start=1082
+  _globals['_CHATEVENT']._serialized_end=1420
+  _globals['_COMPLETEEVENT']._serialized_start=1423
+  _globals['_COMPLETEEVENT']._serialized_end=1643
+  _globals['_CHATCHOICE']._serialized_start=1646
+  _globals['_CHATCHOICE']._serialized_end=1860
+  _globals['_COMPLETECHOICE']._serialized_start=1863
+  _globals['_COMPLETECHOICE']._serialized_end=2065
 # @@protoc_insertion_point(module_scope)

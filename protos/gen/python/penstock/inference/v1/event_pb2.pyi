@@ -218,6 +218,32 @@ class ToolDelta(_message.Message):
 Global___ToolDelta: _TypeAlias = ToolDelta  # noqa: Y015
 
 @_typing.final
+class ReasoningDelta(_message.Message):
+    """Part of what a model thinks before it answers, for models whose capabilities name reasoning. It is no part of the text, and its tokens are not reported."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """The choice."""
+    text: _builtins.str
+    """Text added; always valid UTF-8."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReasoningDelta: _TypeAlias = ReasoningDelta  # noqa: Y015
+
+@_typing.final
 class Finished(_message.Message):
     """One choice ended. Nothing more comes for its index."""
 
@@ -324,6 +350,7 @@ class ChatEvent(_message.Message):
     TOOL_DELTA_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    REASONING_DELTA_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___Started:
         """Generation was admitted."""
@@ -344,6 +371,10 @@ class ChatEvent(_message.Message):
     def done(self) -> Global___Done:
         """Everything ended."""
 
+    @_builtins.property
+    def reasoning_delta(self) -> Global___ReasoningDelta:
+        """The model thinks, before the choice's text."""
+
     def __init__(
         self,
         *,
@@ -352,12 +383,13 @@ class ChatEvent(_message.Message):
         tool_delta: Global___ToolDelta | None = ...,
         finished: Global___Finished | None = ...,
         done: Global___Done | None = ...,
+        reasoning_delta: Global___ReasoningDelta | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "done", b"done", "event", b"event", "finished", b"finished", "started", b"started", "tool_delta", b"tool_delta"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "done", b"done", "event", b"event", "finished", b"finished", "reasoning_delta", b"reasoning_delta", "started", b"started", "tool_delta", b"tool_delta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "done", b"done", "event", b"event", "finished", b"finished", "started", b"started", "tool_delta", b"tool_delta"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "done", b"done", "event", b"event", "finished", b"finished", "reasoning_delta", b"reasoning_delta", "started", b"started", "tool_delta", b"tool_delta"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "tool_delta", "finished", "done"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "tool_delta", "finished", "done", "reasoning_delta"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#penstock/inference/v1/message.proto\x12\x15penstock.inference.v1\x1a\x1b\x62uf/validate/validate.proto\"\xfe\x02\n\x07Message\x12\x35\n\x04role\x18\x01 \x01(\x0e\x32\x1b.penstock.inference.v1.RoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x35\n\x05parts\x18\x02 \x03(\x0b\x32\x1b.penstock.inference.v1.PartB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\x12\x15\n\x04name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12>\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1f.penstock.inference.v1.ToolCallB\t\xbaH\x06\x92\x01\x03\x10\x80\x01\x12\x1e\n\x0ctool_call_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02:\x8d\x01\xbaH\x89\x01\x1a\x86\x01\n\x14message.tool_call_id\x12?tool_call_id is required for ROLE_TOOL and allowed nowhere else\x1a-(this.role == 4) == (this.tool_call_id != \'\')\"T\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12-\n\x05image\x18\x02 \x01(\x0b\x32\x1c.penstock.inference.v1.ImageH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"6\n\x05Image\x12\x1a\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x80\x80\n\x12\x11\n\tmime_type\x18\x02 \x01(\t\"|\n\x04Tool\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-zA-Z0-9_.-]{1,64}$\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\"\n\x0fparameters_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\x0e\n\x06strict\x18\x04 \x01(\x08\"\xc2\x01\n\nToolChoice\x12>\n\x04mode\x18\x01 \x01(\x0e\x32&.penstock.inference.v1.ToolChoice.ModeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x15\n\x04name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"]\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_NONE\x10\x01\x12\r\n\tMODE_AUTO\x10\x02\x12\x11\n\rMODE_REQUIRED\x10\x03\x12\x0e\n\nMODE_NAMED\x10\x04\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x12\r\n\tROLE_TOOL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#penstock/inference/v1/message.proto\x12\x15penstock.inference.v1\x1a\x1b\x62uf/validate/validate.proto\"\x91\x03\n\x07Message\x12\x35\n\x04role\x18\x01 \x01(\x0e\x32\x1b.penstock.inference.v1.RoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x35\n\x05parts\x18\x02 \x03(\x0b\x32\x1b.penstock.inference.v1.PartB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\x12\x15\n\x04name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12>\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1f.penstock.inference.v1.ToolCallB\t\xbaH\x06\x92\x01\x03\x10\x80\x01\x12\x1e\n\x0ctool_call_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x11\n\treasoning\x18\x06 \x01(\t:\x8d\x01\xbaH\x89\x01\x1a\x86\x01\n\x14message.tool_call_id\x12?tool_call_id is required for ROLE_TOOL and allowed nowhere else\x1a-(this.role == 4) == (this.tool_call_id != \'\')\"T\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12-\n\x05image\x18\x02 \x01(\x0b\x32\x1c.penstock.inference.v1.ImageH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"6\n\x05Image\x12\x1a\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x80\x80\n\x12\x11\n\tmime_type\x18\x02 \x01(\t\"|\n\x04Tool\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-zA-Z0-9_.-]{1,64}$\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\"\n\x0fparameters_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\x0e\n\x06strict\x18\x04 \x01(\x08\"\xc2\x01\n\nToolChoice\x12>\n\x04mode\x18\x01 \x01(\x0e\x32&.penstock.inference.v1.ToolChoice.ModeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x15\n\x04name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"]\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_NONE\x10\x01\x12\r\n\tMODE_AUTO\x10\x02\x12\x11\n\rMODE_REQUIRED\x10\x03\x12\x0e\n\nMODE_NAMED\x10\x04\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x12\r\n\tROLE_TOOL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,20 +56,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOOLCHOICE'].fields_by_name['mode']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_TOOLCHOICE'].fields_by_name['name']._loaded_options = None
   _globals['_TOOLCHOICE'].fields_by_name['name']._serialized_options = b'\272H\004r\002\030@'
-  _globals['_ROLE']._serialized_start=1003
-  _globals['_ROLE']._serialized_end=1098
+  _globals['_ROLE']._serialized_start=1022
+  _globals['_ROLE']._serialized_end=1117
   _globals['_MESSAGE']._serialized_start=92
-  _globals['_MESSAGE']._serialized_end=474
-  _globals['_PART']._serialized_start=476
-  _globals['_PART']._serialized_end=560
-  _globals['_IMAGE']._serialized_start=562
-  _globals['_IMAGE']._serialized_end=616
-  _globals['_TOOL']._serialized_start=618
-  _globals['_TOOL']._serialized_end=742
-  _globals['_TOOLCHOICE']._serialized_start=745
-  _globals['_TOOLCHOICE']._serialized_end=939
-  _globals['_TOOLCHOICE_MODE']._serialized_start=846
-  _globals['_TOOLCHOICE_MODE']._serialized_end=939
-  _globals['_TOOLCALL']._serialized_start=941
-  _globals['_TOOLCALL']._serialized_end=1001
+  _globals['_MESSAGE']._serialized_end=493
+  _globals['_PART']._serialized_start=495
+  _globals['_PART']._serialized_end=579
+  _globals['_IMAGE']._serialized_start=581
+  _globals['_IMAGE']._serialized_end=635
+  _globals['_TOOL']._serialized_start=637
+  _globals['_TOOL']._serialized_end=761
+  _globals['_TOOLCHOICE']._serialized_start=764
+  _globals['_TOOLCHOICE']._serialized_end=958
+  _globals['_TOOLCHOICE_MODE']._serialized_start=865
+  _globals['_TOOLCHOICE_MODE']._serialized_end=958
+  _globals['_TOOLCALL']._serialized_start=960
+  _globals['_TOOLCALL']._serialized_end=1020
 # @@protoc_insertion_point(module_scope)

@@ -36,7 +36,7 @@ class Usage(_message.Message):
     cached_tokens: _builtins.int
     """Prompt tokens whose attention state came from a cache. At most `prompt_tokens`."""
     reasoning_tokens: _builtins.int
-    """Completion tokens spent on reasoning that the answer doesn't show."""
+    """Completion tokens spent on reasoning, before the text of the answer."""
     def __init__(
         self,
         *,

@@ -401,6 +401,7 @@ class Capabilities(_message.Message):
     SAMPLING_FIELDS_FIELD_NUMBER: _builtins.int
     PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     IMAGE_TO_IMAGE_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
     tools: _builtins.bool
     """Calls tools."""
     json_object: _builtins.bool
@@ -433,6 +434,8 @@ class Capabilities(_message.Message):
     """Scores prompts (`echo` with log-probabilities)."""
     image_to_image: _builtins.bool
     """Takes images and mask as a starting point (image models)."""
+    reasoning: _builtins.bool
+    """Thinks before it answers."""
     @_builtins.property
     def sampling_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sampling fields of InferenceService that are honoured, by name."""
@@ -457,10 +460,11 @@ class Capabilities(_message.Message):
         sampling_fields: _abc.Iterable[_builtins.str] | None = ...,
         prompt_logprobs: _builtins.bool = ...,
         image_to_image: _builtins.bool = ...,
+        reasoning: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "dimensions", b"dimensions", "gbnf", b"gbnf", "image_input", b"image_input", "image_to_image", b"image_to_image", "infill", b"infill", "json_object", b"json_object", "json_schema", b"json_schema", "logprobs", b"logprobs", "lora", b"lora", "max_top_logprobs", b"max_top_logprobs", "prompt_logprobs", b"prompt_logprobs", "regex", b"regex", "sampling_fields", b"sampling_fields", "seed", b"seed", "shortening", b"shortening", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "dimensions", b"dimensions", "gbnf", b"gbnf", "image_input", b"image_input", "image_to_image", b"image_to_image", "infill", b"infill", "json_object", b"json_object", "json_schema", b"json_schema", "logprobs", b"logprobs", "lora", b"lora", "max_top_logprobs", b"max_top_logprobs", "prompt_logprobs", b"prompt_logprobs", "reasoning", b"reasoning", "regex", b"regex", "sampling_fields", b"sampling_fields", "seed", b"seed", "shortening", b"shortening", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
