@@ -181,6 +181,9 @@ def _message(message: Message, position: int, calls: ToolFormat | None) -> Mappi
     if message.tool_calls and message.speaker is not Speaker.ASSISTANT:
         field = f"messages[{position}].tool_calls"
         raise InvalidArgument(f"'{field}': only an assistant calls tools.", field=field)
+    if message.reasoning and message.speaker is not Speaker.ASSISTANT:
+        field = f"messages[{position}].reasoning"
+        raise InvalidArgument(f"'{field}': only an assistant thinks.", field=field)
     rendered: dict[str, Any] = {"role": message.speaker.value, "content": message.text}
     if message.name:
         rendered["name"] = message.name

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.errors import UnsupportedParameter
+from services.errors import InvalidArgument, UnsupportedParameter
 from services.inference.engine import NO_OPTIONS, Ended, EndReason, Token, TokenScore
 from services.inference.engines.echo_engine import CAPABILITIES
 from services.inference.engines.echo_text import EchoText
@@ -227,6 +227,9 @@ async def test_earlier_thoughts_reach_the_template() -> None:
     turn = Message(Speaker.ASSISTANT, ("yes",), reasoning="hm")
     await Talk(text).start(HELLO, turn, HELLO)
     assert [m.get("reasoning_content") for m in text.given["messages"]] == [None, "hm", None]
+    with pytest.raises(InvalidArgument) as refused:
+        await Talk().start(HELLO, replace(HELLO, reasoning="hm"))
+    assert refused.value.field == "messages[1].reasoning"
 
 
 async def test_whole_answers_and_the_best_of_several_have_their_thoughts() -> None:

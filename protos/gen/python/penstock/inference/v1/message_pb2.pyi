@@ -70,7 +70,7 @@ class Message(_message.Message):
     tool_call_id: _builtins.str
     """The call that a tool message answers. Required for ROLE_TOOL, refused elsewhere."""
     reasoning: _builtins.str
-    """What an assistant thought before it said this. Passed to the template, which may leave it out."""
+    """What an assistant thought before it said this; refused of others. Passed to the template, which may leave it out."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
         """What is said. May be empty only for an assistant that calls tools."""
