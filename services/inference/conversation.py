@@ -30,11 +30,6 @@ class ToolPlan:
     """The answer ends with its first call."""
 
     @property
-    def held(self) -> bool:
-        """Whether the answer must begin with a call."""
-        return bool(self.forced) or self.required
-
-    @property
     def opening(self) -> str:
         """Text that goes behind the rendered prompt."""
         return self.reads.opening(self.forced) if self.reads is not None and self.forced else ""

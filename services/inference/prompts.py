@@ -50,7 +50,7 @@ async def chat_prompt(request: ChatRequest, served: ServedModel, tools: ToolPlan
             return PromptPlan(ids(tools.opening))
         found = ids("")
         opened = thoughts.is_opened_by(text.decode(found[-_LAST_TOKENS:]))
-        held = request.guide is not None or tools.held
+        held = request.guide is not None or tools.required
         unwanted = request.reasoning is False and not thoughts.has_switch
         # What is held to a form can't begin with a thought.
         if unwanted or (opened and (held or request.reasoning is False)):

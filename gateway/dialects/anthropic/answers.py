@@ -27,8 +27,9 @@ def message(
     choice = response.choices[0]
     text = "".join(part.text for part in choice.message.parts)
     content: list[answers.ThinkingBlock | answers.TextBlock | answers.ToolUseBlock] = []
-    if choice.message.reasoning and body.thinking is not None and body.thinking.shown:
-        thought = "" if body.thinking.omitted else choice.message.reasoning
+    thinking = body.shown_thinking
+    if choice.message.reasoning and thinking is not None:
+        thought = "" if thinking.omitted else choice.message.reasoning
         content.append(answers.ThinkingBlock(thought, SIGNATURE))
     if text:
         content.append(answers.TextBlock(text))

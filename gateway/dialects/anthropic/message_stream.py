@@ -47,10 +47,7 @@ class MessageStream:
     def __init__(self, body: schema.MessagesRequest, request_id: str, spelling: Spelling) -> None:
         self._model = body.model
         self._stops = frozenset(body.stop_sequences or ())
-        self._thinking = (
-            body.thinking if body.thinking is not None and body.thinking.shown else None
-        )
-        """How thoughts are shown; None: not at all."""
+        self._thinking = body.shown_thinking
         self._request_id = request_id
         self._spelling = spelling
         self._blocks = 0

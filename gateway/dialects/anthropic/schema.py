@@ -104,11 +104,6 @@ class Thinking(msgspec.Struct, kw_only=True):
     display: Literal["summarized", "omitted"] | None = None
 
     @property
-    def shown(self) -> bool:
-        """Whether answers have blocks of thoughts."""
-        return self.type in ("enabled", "adaptive")
-
-    @property
     def omitted(self) -> bool:
         """Whether these blocks are empty."""
         return self.display == "omitted"
@@ -160,3 +155,9 @@ class MessagesRequest(CountTokensRequest, kw_only=True):
     service_tier: str | None = None
     container: AnyJson = msgspec.UNSET
     mcp_servers: AnyJson = msgspec.UNSET
+
+    @property
+    def shown_thinking(self) -> Thinking | None:
+        """How thoughts are shown; None: not at all."""
+        asked = self.thinking
+        return asked if asked is not None and asked.type in ("enabled", "adaptive") else None
