@@ -4,6 +4,8 @@ A URL is asked in a thread, within bounds of time and size, when its keys are ol
 names one that is not known: so keys may rotate. While the provider is away, its last keys stay.
 """
 
+from __future__ import annotations
+
 import asyncio
 import http.client
 import json
@@ -13,10 +15,10 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+if TYPE_CHECKING:
+    import jwt
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ _RECHECK_S = 1.0
 class KeysWantedError(Exception):
     """A token can't be judged with the keys at hand: await `refresh`, then ask again."""
 
-    def __init__(self, source: "UrlKeys") -> None:
+    def __init__(self, source: UrlKeys) -> None:
         super().__init__("keys of the identity provider are wanted")
         self._source = source
 
@@ -120,7 +122,7 @@ class UrlKeys:
         """Fetches the keys, once for all who want them."""
         await asyncio.shield(self._begin())
 
-    def _begin(self) -> "asyncio.Task[None]":
+    def _begin(self) -> asyncio.Task[None]:
         if self._running is None:
             self._tried = time.monotonic()
             self._running = asyncio.create_task(self._renew(), name="jwks")
@@ -199,6 +201,10 @@ def _read_key(entry: object) -> jwt.PyJWK | None:
     fields = cast("dict[str, Any]", entry)
     if fields.get("use", "sig") != "sig" or fields.get("kty") not in ("RSA", "EC", "OKP"):
         return None  # among them secrets shared with the provider: with one, we could sign
+    # Only who has keys to read needs what reads them: that takes a while to import.
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
     public = {name: value for name, value in fields.items() if name != "d"}
     try:
         key = jwt.PyJWK(public)

@@ -6,8 +6,9 @@ from limits.aio.strategies import MovingWindowRateLimiter
 
 from policy.limits_memory import MemoryCounters, MovingWindows
 from policy.limits_port import Counters, WhenUnavailable
-from policy.limits_requests import MovingWindow, RequestLimiter, Windows
+from policy.limits_requests import RequestLimiter, Windows
 from policy.limits_tokens import Spent, TokenLimiter, nothing_spent
+from policy.limits_windows import MovingWindow
 from policy.principals import Limits
 
 

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
-
-import jwt
+from typing import TYPE_CHECKING, Any, cast
 
 from policy.discovery import discovered, discovery_url
 from policy.jwks import FileKeys, KeySource, UrlKeys, check_url
 from policy.principals import Principal, Role, is_tenant
 from policy.signed_in_limits import limits_for, parse_limits
+
+if TYPE_CHECKING:
+    import jwt
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 """Signatures that can be taken. Secrets that are shared with the provider can't, nor `none`."""
@@ -89,6 +90,9 @@ class JwtVerifier:
         Raises:
             JwtSettingsError: a rule makes no sense, or the file holds no keys.
         """
+        import jwt  # takes a while: only who has such rules does it
+
+        self._jwt = jwt
         for name in ("issuer", "audience"):
             if not getattr(rules, name):
                 raise JwtSettingsError(f"{name}: it must be set, or everybody's tokens are good")
@@ -121,8 +125,8 @@ class JwtVerifier:
         if len(token) > _LONGEST_TOKEN:
             return None
         try:
-            header = jwt.get_unverified_header(token)
-        except jwt.PyJWTError:
+            header = self._jwt.get_unverified_header(token)
+        except self._jwt.PyJWTError:
             return None
         algorithm, kid = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in self._rules.algorithms:
@@ -135,9 +139,9 @@ class JwtVerifier:
                 return self._principal(claims)
         return None
 
-    def _claims(self, token: str, key: jwt.PyJWK, algorithm: str) -> dict[str, Any] | None:
+    def _claims(self, token: str, key: "jwt.PyJWK", algorithm: str) -> dict[str, Any] | None:
         try:
-            return jwt.decode(
+            return self._jwt.decode(
                 token,
                 key,
                 algorithms=[algorithm],
@@ -146,7 +150,7 @@ class JwtVerifier:
                 leeway=self._rules.leeway_s,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
+        except (self._jwt.PyJWTError, ValueError, TypeError, OverflowError):
             return None
 
     def _principal(self, claims: dict[str, Any]) -> Principal | None:

@@ -5,9 +5,6 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-
 _log = logging.getLogger(__name__)
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -100,6 +97,10 @@ def _bytes(path: Path | None) -> bytes | None:
 
 def _check_pair(pems: Pems) -> None:
     """Raises `ValueError` unless the key is that of the certificate."""
+    # Only who is given new certificates looks into them: it takes a while to import.
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
     if pems.ca is not None:
         x509.load_pem_x509_certificates(pems.ca)
     if pems.certificate is None:

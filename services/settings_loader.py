@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields, is_dataclass, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast, get_origin, get_type_hints
 
@@ -75,9 +76,12 @@ class Leaf(NamedTuple):
         return f"[{'.'.join(self.path[:-1])}] {self.path[-1]}"
 
 
+_hints = cache(get_type_hints)
+
+
 def leaves(cls: type[Any], path: tuple[str, ...] = ()) -> Iterator[Leaf]:
     """Lists the keys of a dataclass and of those within it."""
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     for item in fields(cls):
         hint = hints[item.name]
         if is_dataclass(hint):

@@ -65,13 +65,19 @@ def _ended_with_us(pid: int, folder: Path) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def empty_database(socket: str) -> AsyncIterator[str]:
-    """Makes an empty database on a running Postgres; gives its URL."""
+async def empty_database(
+    socket: str, *, like: str = "template1", keep: bool = False
+) -> AsyncIterator[str]:
+    """Makes a database on a running Postgres; gives its URL.
+
+    It is a copy of the one called `like`; `keep` lets it live as long as the server.
+    """
     name = f"m{uuid.uuid4().hex}"
     connection = await asyncpg.connect(host=socket, user="postgres", database="postgres")
-    await connection.execute(f'CREATE DATABASE "{name}"')
+    await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like}"')
     try:
         yield f"postgresql://postgres@/{name}?host={socket}"
     finally:
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        if not keep:
+            await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
         await connection.close()

@@ -16,7 +16,7 @@ from services.inference.engines.openvino_loader import OpenVinoLoader
 from services.inference.engines.openvino_settings import OpenVinoSettings
 from services.inference.engines.torch_loader import TorchLoader
 from services.inference.engines.torch_settings import TorchSettings
-from tests.conformance.tiny_models import save_model
+from tests.conformance.tiny_models import models_folder, save_model
 
 
 class Make(Protocol):
@@ -27,7 +27,7 @@ class Make(Protocol):
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("models") / "tiny-llama")
+    return save_model(models_folder(tmp_path_factory) / "tiny-llama")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -137,7 +137,7 @@ def test_drafts_change_nothing(
     known: dict[object, Recorder] = {}
 
     @settings(
-        max_examples=12,
+        max_examples=8,
         deadline=None,
         phases=set(Phase) - {Phase.shrink},  # threads: a smaller example may run otherwise
         suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -1,8 +1,10 @@
 """Random models small enough to make on the fly, with the real architectures' own code."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -77,6 +79,19 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", chat_template=CHATML
     )
+
+
+def models_folder(factory: pytest.TempPathFactory) -> Path:
+    """A folder for models, with the cache `openvino` that all processes of a test run share.
+
+    To convert a model takes seconds, and those of a family and a seed are the same in each process.
+    """
+    base = factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "openvino"
+    shared.mkdir(exist_ok=True)
+    folder = factory.mktemp("models")
+    (folder / "openvino").symlink_to(shared)
+    return folder
 
 
 def save_model(folder: Path, family: str = "llama", **changes: Any) -> Path:

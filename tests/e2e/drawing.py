@@ -29,7 +29,7 @@ class Wish:
     prompt: str = "a red circle on a blue background"
     seed: int = 7
     side: int = 64
-    steps: int = 4
+    steps: int = 2
     count: int = 1
 
     def request(self) -> image_pb2.ImageRequest:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import httpx
 
 from gateway.settings import SERVICE_PORTS
 from tests.e2e.envoy_render import rendered
-from tests.e2e.stack import REPOSITORY
+from tests.e2e.stack import REPOSITORY, until
 from tests.ports import free_port
 
 ENVOY = Path(sys.executable).with_name("envoy")
@@ -71,14 +71,6 @@ class Front:
 
         until(look)
         return found
-
-
-def until(holds: Callable[[], bool], within_s: float = 60) -> None:
-    """Waits for something that is going to hold."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, holds
-        time.sleep(0.02)
 
 
 def endpoints(addresses: Mapping[str, str]) -> dict[str, Sequence[str]]:

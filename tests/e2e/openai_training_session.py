@@ -61,7 +61,7 @@ def upload(client: openai.OpenAI, path: pathlib.Path) -> str:
         return client.files.create(file=file, purpose="fine-tune").id
 
 
-def story(client: openai.OpenAI, folder: pathlib.Path) -> None:
+def story(client: openai.OpenAI, folder: pathlib.Path, **wishes: Any) -> None:
     """Upload, start, watch, chat with the result, remove it."""
     questions = json.loads((folder / "questions.json").read_text())
     file_id = upload(client, folder / "lines.jsonl")
@@ -71,6 +71,7 @@ def story(client: openai.OpenAI, folder: pathlib.Path) -> None:
         suffix="lanterns",
         seed=SEED,
         metadata={"shop": "14 Tallow Row"},
+        **wishes,
     )
     assert re.fullmatch(r"ftjob-[A-Za-z0-9]{24}", job.id), job.id
     assert (job.object, job.model, job.training_file) == ("fine_tuning.job", BASE, file_id)
@@ -109,6 +110,11 @@ def story(client: openai.OpenAI, folder: pathlib.Path) -> None:
     assert client.files.delete(file_id).deleted
     facts = {"trained_tokens": job.trained_tokens, "epochs": job.hyperparameters.n_epochs}
     print(json.dumps(facts | {"seconds": job.finished_at - job.created_at}))
+
+
+def brief(client: openai.OpenAI, folder: pathlib.Path) -> None:
+    """The same in a third of the epochs that are chosen where nobody says how many."""
+    story(client, folder, hyperparameters={"n_epochs": 2})
 
 
 def _gone(client: openai.OpenAI, model: str) -> None:
@@ -154,7 +160,7 @@ def orders(client: openai.OpenAI, folder: pathlib.Path) -> None:
     """A job that trains pauses, goes on, and is cancelled."""
     jobs = client.fine_tuning.jobs
     file_id = upload(client, folder / "lines.jsonl")
-    job = jobs.create(model=BASE, training_file=file_id, hyperparameters={"n_epochs": 50})
+    job = jobs.create(model=BASE, training_file=file_id, hyperparameters={"n_epochs": 10})
     until(client, job.id, {"running"})
     deadline = time.monotonic() + WAIT_S
     while not any(event.type == "metrics" for event in jobs.list_events(job.id)):
@@ -181,7 +187,7 @@ def _steps(client: openai.OpenAI, job_id: str) -> int:
     return max((event.data["step"] for event in events.data if event.type == "metrics"), default=0)
 
 
-SCENARIOS = {f.__name__: f for f in (story, orders)}
+SCENARIOS = {f.__name__: f for f in (story, brief, orders)}
 
 if __name__ == "__main__":
     name, url, key, folder = sys.argv[1:]

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,16 @@ def alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def until(holds: Callable[[], bool], within_s: float = 60, pause_s: float = 0.2) -> None:
+    """Waits for something that is going to hold. The longer it takes, the less often it looks: many
+    looks would keep busy what is waited for; `pause_s` is the longest from one to the next."""
+    began = time.monotonic()
+    while not holds():
+        waited = time.monotonic() - began
+        assert waited < within_s, holds
+        time.sleep(min(0.02 + waited / 10, pause_s))
 
 
 def configuration(models: dict[str, dict[str, Any]], extra: str = "") -> str:

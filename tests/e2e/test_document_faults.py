@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -19,6 +20,7 @@ from penstock.retrieval.v1 import document_pb2, search_pb2
 from tests.e2e.conftest import MODELS
 from tests.e2e.library import (
     CHAT,
+    EMBEDDER,
     PENSTOCK,
     TIMEOUT_S,
     Library,
@@ -31,26 +33,28 @@ from tests.e2e.library import (
     sentences,
     text_of,
 )
-from tests.e2e.stack import Platform, alive, configuration, running
-from tests.e2e.test_faults import until
+from tests.e2e.stack import Platform, alive, configuration, running, until
 from tests.e2e.underway import QUESTION, TYPE, Underway, gel
 
 pytestmark = pytest.mark.timeout(600)  # where others work too, models load slowly
-SERVICES = ("retrieval", "embedding", "inference")
 FACTS = [
     document("mars", "The sky on Mars is red."),
     document("earth", "The sky on Earth is blue."),
     document("saturn", "Saturn has rings of ice."),
 ]
 HALF = 30
+READ = 250
+"""Tokens of answers that are read to their end."""
 
 
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A platform whose services may be killed."""
+    """A platform whose services may be killed. Its vectors are of the echo engine: what matters is
+    whether their service is there. Its answers are of a real model, which takes its time."""
     folder = tmp_path_factory.mktemp("fragile")
-    models = {name: MODELS[name] for name in (CHAT, "all-minilm-l6-v2")}
-    with running(folder, configuration(models), ready_within_s=300) as started:
+    models = {name: MODELS[name] for name in (CHAT, EMBEDDER)}
+    config = configuration(models, '[services.embedding]\nengine = "echo"\n')
+    with running(folder, config, ready_within_s=300) as started:
         yield started
 
 
@@ -91,45 +95,105 @@ def assert_whole(mine: Library, collection: str, documents: list[document_pb2.Do
         assert nearest.document == mine.name(collection, wanted.name)
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_a_load_while_a_service_dies(fragile: Platform, service: str) -> None:
-    collection, documents = f"load-{service}", sentences(2 * HALF)
-    more = threading.Event()
+class Load:
+    """Documents on their way into a collection: half are stored, the others come when they may."""
 
-    def as_they_come() -> Iterator[document_pb2.Document]:
-        yield from documents[:HALF]
-        more.wait(TIMEOUT_S)
-        yield from documents[HALF:]
+    def __init__(self, mine: Library, collection: str) -> None:
+        self._mine = mine
+        self._collection = collection
+        self._documents = sentences(2 * HALF)
+        self._more = threading.Event()
 
-    with library(fragile) as mine:
-        again(lambda: mine.create(collection))
-        again(lambda: mine.put(collection, documents[:1]))  # everything is up
-        stream = mine.upsert(collection, as_they_come())
-        try:
-            while next(stream).committed.settled_count < HALF:
-                pass
-            with away(fragile, service):
-                more.set()
-                if service == "inference":  # has no part in it
-                    *_, last = stream
-                    assert last.finish.created_count == 2 * HALF - 1
-                else:
-                    with pytest.raises(grpc.RpcError) as death:
-                        list(stream)
-                    assert isinstance(death.value, grpc.Call)
-                    assert death.value.code() == grpc.StatusCode.UNAVAILABLE, death.value
-                    told = ["UNAVAILABLE"] if service == "embedding" else []
-                    assert reasons(death.value) == told, "a dead process says nothing"
-            stored = documents if service == "inference" else documents[:HALF]
-            again(lambda: mine.get(collection))
-            assert_whole(mine, collection, stored)
-            retried = again(lambda: mine.put(collection, documents))
-            assert retried.unchanged_count == len(stored)
-            assert retried.created_count == 2 * HALF - len(stored)
-            assert_whole(mine, collection, documents)
-        finally:
-            more.set()
-            mine.drop(collection)
+    def __enter__(self) -> Load:
+        self._mine.create(self._collection)
+        self._mine.put(self._collection, self._documents[:1])
+        self._stream = self._mine.upsert(self._collection, self._as_they_come())
+        while next(self._stream).committed.settled_count < HALF:
+            pass
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._more.set()
+        self._mine.drop(self._collection)
+
+    def _as_they_come(self) -> Iterator[document_pb2.Document]:
+        yield from self._documents[:HALF]
+        self._more.wait(TIMEOUT_S)
+        yield from self._documents[HALF:]
+
+    def ends(self) -> None:
+        """Lets the others come, and all are stored."""
+        self._more.set()
+        *_, last = self._stream
+        assert last.finish.created_count == 2 * HALF - 1
+
+    def fails(self, told: list[str]) -> None:
+        """Lets the others come, and the load fails for one of these reasons."""
+        self._more.set()
+        assert_unavailable(self._stream, told)
+
+    def is_taken_up(self, stored: int) -> None:
+        """Once everything is back, so many are stored, and what is missing can be brought again."""
+        again(lambda: self._mine.get(self._collection))
+        assert_whole(self._mine, self._collection, self._documents[:stored])
+        retried = again(lambda: self._mine.put(self._collection, self._documents))
+        assert retried.unchanged_count == stored
+        assert retried.created_count == 2 * HALF - stored
+        assert_whole(self._mine, self._collection, self._documents)
+
+
+def assert_unavailable(stream: Iterator[Any], told: list[str]) -> None:
+    """Reads a stream that fails for these reasons."""
+    with pytest.raises(grpc.RpcError) as death:
+        list(stream)
+    assert isinstance(death.value, grpc.Call)
+    assert death.value.code() == grpc.StatusCode.UNAVAILABLE, death.value
+    assert reasons(death.value) == told
+
+
+@pytest.mark.parametrize("service", ["retrieval", "inference"])
+def test_a_load_and_answers_while_a_service_that_answers_dies(
+    fragile: Platform, books: Library, service: str
+) -> None:
+    told = [] if service == "retrieval" else ["UNAVAILABLE"]  # a dead process says nothing
+    with Load(books, service) as load:
+        with Underway(fragile, books) as streams, away(fragile, service):
+            if service == "retrieval":
+                load.fails(told)
+            else:
+                load.ends()  # it has no part in it
+            assert_unavailable(streams.grpc, told)
+            *_, event, data = streams.gel()
+            assert event == "event: error"
+            said = json.loads(data.removeprefix("data: "))
+            assert said["error"]["type"] == "AIProviderError"
+            assert said["error"]["message"]
+            status, _, err = streams.command()
+            assert status == 1
+            assert json.loads(err)["error"]["message"]
+        load.is_taken_up(HALF if service == "retrieval" else 2 * HALF)
+    answers_again(fragile, books)
+
+
+def test_a_load_and_answers_while_embedding_is_away(fragile: Platform, books: Library) -> None:
+    with Load(books, "embedding") as load:
+        with Underway(fragile, books, READ) as streams, away(fragile, "embedding"):
+            load.fails(["UNAVAILABLE"])
+            streams.go_on()  # what has begun needs it no more
+            *_, last = streams.grpc
+            assert last.chat.HasField("done")
+            assert streams.gel()[-1] == 'data: {"type": "message_stop"}'
+            assert streams.command()[0] == 0
+            assert_unavailable(books.answer(TYPE, QUESTION), ["UNAVAILABLE"])
+            refused = gel(fragile)
+            assert refused.status_code == 503, refused.text
+            assert refused.json()["type"] == "AIProviderError"
+            said = penstock(fragile, "ask", QUESTION, "-c", TYPE, "-m", CHAT, status=1)
+            assert "Error: " in said.stderr
+            by_words = books.search(TYPE, "Mars", search_pb2.SEARCH_MODE_TEXT)
+            assert [hit.text for hit in by_words] == [FACTS[0].text], "needs no vectors"
+        load.is_taken_up(HALF)
+    answers_again(fragile, books)
 
 
 def test_the_command_goes_on_by_itself_when_retrieval_dies(
@@ -149,7 +213,8 @@ def test_the_command_goes_on_by_itself_when_retrieval_dies(
             text=True,
         )
         with command:
-            until(lambda: command.poll() is not None or count(mine, "files") > 0, 120)
+            begun = lambda: command.poll() is not None or count(mine, "files") > 0  # noqa: E731
+            until(begun, 120, pause_s=0.02)
             os.kill(fragile.pid("retrieval"), signal.SIGKILL)
             out, err = command.communicate(timeout=TIMEOUT_S)
         assert command.returncode == 0, (out, err)
@@ -168,49 +233,6 @@ def count(mine: Library, collection: str) -> int:
         return mine.get(collection).document_count
     except grpc.RpcError:
         return 0
-
-
-@pytest.mark.parametrize("service", ["retrieval", "inference"])
-def test_an_answer_while_a_service_that_makes_it_dies(
-    fragile: Platform, books: Library, service: str
-) -> None:
-    with Underway(fragile, books) as streams, away(fragile, service):
-        with pytest.raises(grpc.RpcError) as death:
-            list(streams.grpc)
-        assert isinstance(death.value, grpc.Call)
-        assert death.value.code() == grpc.StatusCode.UNAVAILABLE, death.value
-        assert reasons(death.value) == (["UNAVAILABLE"] if service == "inference" else [])
-        *_, event, data = streams.gel()
-        assert event == "event: error"
-        told = json.loads(data.removeprefix("data: "))
-        assert told["error"]["type"] == "AIProviderError"
-        assert told["error"]["message"]
-        status, _, err = streams.command()
-        assert status == 1
-        assert json.loads(err)["error"]["message"]
-    answers_again(fragile, books)
-
-
-def test_answers_while_embedding_is_away(fragile: Platform, books: Library) -> None:
-    with Underway(fragile, books) as streams, away(fragile, "embedding"):
-        streams.go_on()  # what has begun needs it no more
-        *_, last = streams.grpc
-        assert last.chat.HasField("done")
-        assert streams.gel()[-1] == 'data: {"type": "message_stop"}'
-        assert streams.command()[0] == 0
-        with pytest.raises(grpc.RpcError) as refusal:
-            list(books.answer(TYPE, QUESTION))
-        assert isinstance(refusal.value, grpc.Call)
-        assert refusal.value.code() == grpc.StatusCode.UNAVAILABLE
-        assert reasons(refusal.value) == ["UNAVAILABLE"]
-        refused = gel(fragile)
-        assert refused.status_code == 503, refused.text
-        assert refused.json()["type"] == "AIProviderError"
-        told = penstock(fragile, "ask", QUESTION, "-c", TYPE, "-m", CHAT, status=1)
-        assert "Error: " in told.stderr
-        by_words = books.search(TYPE, "Mars", search_pb2.SEARCH_MODE_TEXT)
-        assert [hit.text for hit in by_words] == [FACTS[0].text], "needs no vectors"
-    answers_again(fragile, books)
 
 
 def answers_again(platform: Platform, books: Library) -> None:

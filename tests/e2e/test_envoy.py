@@ -22,10 +22,10 @@ from penstock.inference.v1.inference_service_pb2_grpc import InferenceServiceStu
 from penstock.model.v1 import model_service_pb2 as model_pb
 from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 
-from tests.e2e.envoy_process import Front, endpoints, envoy, until
+from tests.e2e.envoy_process import Front, endpoints, envoy
 from tests.e2e.envoy_render import Options
 from tests.e2e.replicas import replica
-from tests.e2e.stack import Platform, configuration, running
+from tests.e2e.stack import Platform, configuration, running, until
 from tests.integration.gateway.refusals import DIALECTS
 
 MODELS = {

@@ -14,9 +14,10 @@ import pytest
 from grpc import StatusCode
 
 from tests.e2e.envoy_peer import Held, Peer, empty
-from tests.e2e.envoy_process import Front, alone, envoy, until
+from tests.e2e.envoy_process import Front, alone, envoy
 from tests.e2e.envoy_render import Options
 from tests.e2e.envoy_streams import EVENTS, HELLO, WAYS, over_grpc
+from tests.e2e.stack import until
 
 
 @pytest.fixture(scope="module")

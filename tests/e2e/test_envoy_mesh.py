@@ -15,9 +15,10 @@ from penstock.model.v1 import model_pb2
 
 from gateway.settings import Settings as EdgeSettings
 from tests.e2e.envoy_peer import Behaviour, Held, Peer, empty, refusing
-from tests.e2e.envoy_process import NOBODY, Front, alone, envoy, until
+from tests.e2e.envoy_process import NOBODY, Front, alone, envoy
 from tests.e2e.envoy_render import Options
 from tests.e2e.envoy_streams import EVENTS, HELLO, WAYS, over_grpc
+from tests.e2e.stack import until
 
 CHAT = "/penstock.inference.v1.InferenceService/Chat"
 EMBED = "/penstock.embedding.v1.EmbeddingService/Embed"

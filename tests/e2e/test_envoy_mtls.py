@@ -23,10 +23,10 @@ from penstock.inference.v1.inference_service_pb2_grpc import InferenceServiceStu
 from penstock.model.v1 import model_service_pb2 as model_pb
 from penstock.model.v1.model_service_pb2_grpc import ModelServiceStub
 
-from tests.e2e.envoy_process import Front, alone, envoy, running_envoy, until
+from tests.e2e.envoy_process import Front, alone, envoy, running_envoy
 from tests.e2e.envoy_render import Options
 from tests.e2e.secured import Secured, secured
-from tests.e2e.stack import USER_TOKEN
+from tests.e2e.stack import USER_TOKEN, until
 from tests.integration.access.certificates import Authority
 from tests.ports import free_port
 from tests.rotated_certificates import CertificateFolder

@@ -15,8 +15,9 @@ import pytest
 from grpc import StatusCode
 
 from tests.e2e.envoy_peer import Peer
-from tests.e2e.envoy_process import Front, alone, envoy, until
+from tests.e2e.envoy_process import Front, alone, envoy
 from tests.e2e.envoy_render import Jwt, Options
+from tests.e2e.stack import until
 from tests.unit.policy.identity_provider import (
     AUDIENCE,
     ISSUER,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +19,7 @@ from penstock.inference.v1 import inference_service_pb2, inference_service_pb2_g
 from penstock.model.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
 
 from tests.e2e.callers import STORY, Callers, chat
-from tests.e2e.stack import MINILM, STARTER, Platform, configuration, running
+from tests.e2e.stack import STARTER, Platform, configuration, running, until
 from tests.e2e.test_serve import answer_again
 
 pytestmark = pytest.mark.timeout(600)  # where others work too, models load slowly
@@ -45,48 +45,10 @@ def completed(platform: Platform) -> int:
     return queue(platform).completed_24h
 
 
-def until(condition: Any, within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "still not so"
-        time.sleep(0.02)
-
-
-def test_a_departed_client_frees_its_sequence(platform: Platform) -> None:
-    until(lambda: running_sequences(platform) == 0)
-    before = completed(platform)
-    with httpx.stream(
-        "POST",
-        f"{platform.url}/v1/chat/completions",
-        json=LONG | {"stream": True},
-        headers=platform.headers(),
-        timeout=60,
-    ) as response:
-        next(response.iter_lines())
-    until(lambda: running_sequences(platform) == 0)
-    assert completed(platform) == before, "it was written to its end"
-
-
-def test_a_client_that_leaves_a_whole_answer_frees_its_sequence(platform: Platform) -> None:
-    until(lambda: running_sequences(platform) == 0)
-    before = completed(platform)
-    place = urlsplit(platform.url)
-    body = json.dumps(LONG | {"n": 4}).encode()
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {place.netloc}\r\n"
-        f"Authorization: Bearer {platform.key}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    with socket.create_connection((place.hostname, place.port)) as connection:
-        connection.sendall(head.encode() + body)
-        until(lambda: running_sequences(platform) > 0)
-    until(lambda: running_sequences(platform) == 0)
-    assert completed(platform) == before, "it was written to its end"
-
-
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A platform whose services may be killed; one of its models can't be loaded. A drawing takes
-    the echo engine: what matters is whether its service is there."""
+    """A platform whose services may be killed; one of its models can't be loaded. Vectors and
+    drawings take the echo engine: what matters is whether their service is there."""
     folder = tmp_path_factory.mktemp("fragile")
     broken = folder / "broken"
     broken.mkdir()
@@ -94,12 +56,43 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     models = {
         "penstock-starter": {"path": str(STARTER), "type": "chat"},
         "broken": {"path": str(broken), "type": "chat"},
-        "all-minilm-l6-v2": {"path": str(MINILM), "type": "embedding"},
+        "embedder": {"path": "echo", "type": "embedding"},
         "painter": {"path": "echo", "type": "image"},
     }
-    config = configuration(models, '[services.image]\nengine = "echo"\n')
-    with running(folder, config) as started:
+    echo = "".join(f'[services.{name}]\nengine = "echo"\n' for name in ("embedding", "image"))
+    with running(folder, configuration(models, echo)) as started:
         yield started
+
+
+def test_a_departed_client_frees_its_sequence(fragile: Platform) -> None:
+    until(lambda: running_sequences(fragile) == 0)
+    before = completed(fragile)
+    with httpx.stream(
+        "POST",
+        f"{fragile.url}/v1/chat/completions",
+        json=LONG | {"stream": True},
+        headers=fragile.headers(),
+        timeout=60,
+    ) as response:
+        next(response.iter_lines())
+    until(lambda: running_sequences(fragile) == 0)
+    assert completed(fragile) == before, "it was written to its end"
+
+
+def test_a_client_that_leaves_a_whole_answer_frees_its_sequence(fragile: Platform) -> None:
+    until(lambda: running_sequences(fragile) == 0)
+    before = completed(fragile)
+    place = urlsplit(fragile.url)
+    body = json.dumps(LONG | {"n": 4}).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {place.netloc}\r\n"
+        f"Authorization: Bearer {fragile.key}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((place.hostname, place.port)) as connection:
+        connection.sendall(head.encode() + body)
+        until(lambda: running_sequences(fragile) > 0)
+    until(lambda: running_sequences(fragile) == 0)
+    assert completed(fragile) == before, "it was written to its end"
 
 
 class Catalogue:
@@ -140,35 +133,38 @@ def test_a_broken_model_fails_with_a_reason_and_the_others_serve(fragile: Platfo
     assert refused.status_code == 503, refused.text
 
 
-def test_killing_inference_mid_stream_is_said_and_healed(fragile: Platform) -> None:
-    with httpx.stream(
-        "POST",
-        f"{fragile.url}/v1/chat/completions",
-        json=LONG | {"stream": True},
-        headers=fragile.headers(),
-        timeout=60,
-    ) as response:
+def test_inference_is_killed_while_it_answers_and_loads(fragile: Platform) -> None:
+    """A stream says so, and a model that was being deployed meanwhile gets ready."""
+    with (
+        Catalogue(fragile) as models,
+        killed(fragile, "inference") as kill,
+        httpx.stream(
+            "POST",
+            f"{fragile.url}/v1/chat/completions",
+            json=LONG | {"stream": True},
+            headers=fragile.headers(),
+            timeout=60,
+        ) as response,
+    ):
         assert response.status_code == 200
         lines = response.iter_lines()
         next(lines)
-        os.kill(fragile.pid("inference"), signal.SIGKILL)
+        made = models.deploy(wanted("late"))
+        kill()
+        assert made.state == model_pb2.Model.STATE_DEPLOYING
         rest = [line for line in lines if line.startswith("data: ")]
     assert "data: [DONE]" not in rest
     assert json.loads(rest[-1].removeprefix("data: "))["error"]["message"]
-    answer_again(fragile)
+    with Catalogue(fragile) as models:
+        until(lambda: models.get("late").state == model_pb2.Model.STATE_READY, 120)
+    until(lambda: chat(fragile, "late", 3).status_code == 200)
 
 
-KILLED = [
-    ("model",),
-    ("inference", "gateway"),
-    ("embedding", "image", "training", "retrieval"),
-]
-"""Every service, at most some at once: it is the same for each of them, and takes a while."""
 WORK: dict[str, tuple[str, dict[str, Any] | None]] = {
     "model": ("/v1/models", None),
     "inference": ("/v1/chat/completions", STORY | {"max_tokens": 3}),
     "gateway": ("/v1/models", None),
-    "embedding": ("/v1/embeddings", {"model": "all-minilm-l6-v2", "input": "hello"}),
+    "embedding": ("/v1/embeddings", {"model": "embedder", "input": "hello"}),
     "image": ("/v1/images/generations", {"model": "painter", "prompt": "a", "size": "64x64"}),
     "training": ("/v1/files", None),
     "retrieval": ("/v1/vector_stores", None),
@@ -176,30 +172,46 @@ WORK: dict[str, tuple[str, dict[str, Any] | None]] = {
 """What can't be answered without a service: its path, and what is posted there."""
 
 
-@pytest.mark.parametrize("services", KILLED, ids="-".join)
+@pytest.mark.parametrize(
+    "services",
+    # The rest of them, some at once: it is the same for each, and takes a while.
+    [("model", "gateway"), ("embedding", "image", "training", "retrieval")],
+    ids="-".join,
+)
 def test_killed_services_come_back_and_are_said_so(
     fragile: Platform, services: tuple[str, ...]
 ) -> None:
-    before = {service: fragile.pid(service) for service in services}
-    told = len(fragile.log.read_text())
-    for pid in before.values():
-        os.kill(pid, signal.SIGKILL)
+    with killed(fragile, *services) as kill:
+        kill()
+
+
+@contextlib.contextmanager
+def killed(platform: Platform, *services: str) -> Iterator[Callable[[], None]]:
+    """Gives what kills these services. After the block they have to be back, each of them said so,
+    and no other has suffered."""
+    before = {service: platform.pid(service) for service in services}
+    told = len(platform.log.read_text())
+
+    def kill() -> None:
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
 
     def said() -> list[str]:
-        return fragile.log.read_text()[told:].splitlines()
+        return platform.log.read_text()[told:].splitlines()
 
+    yield kill
     for service, pid in before.items():
         again = re.compile(rf"{service} is ready again after \d+\.\d s\.")
         until(lambda again=again: any(map(again.fullmatch, said())), 120)
         restarting = re.compile(rf"{service} was killed by SIGKILL\. Restarting in \d+\.\d s\.")
         assert len([line for line in said() if restarting.fullmatch(line)]) == 1, said()
-        assert fragile.pid(service) != pid
+        assert platform.pid(service) != pid
     for service in services:
-        until(lambda service=service: works(fragile, service), 120)
-    others = set(fragile.facts["pids"]) - {"supervisor", *services}
+        until(lambda service=service: works(platform, service), 120)
+    others = set(platform.facts["pids"]) - {"supervisor", *services}
     assert not [line for line in said() if line.startswith(tuple(f"{o} was" for o in others))]
-    with Catalogue(fragile) as models:
-        for name in ("penstock-starter", "all-minilm-l6-v2", "painter"):
+    with Catalogue(platform) as models:
+        for name in ("penstock-starter", "embedder", "painter"):
             until(lambda name=name: models.get(name).state == model_pb2.Model.STATE_READY, 120)
 
 
@@ -218,19 +230,6 @@ def works(platform: Platform, service: str) -> bool:
         return False
     assert answer.status_code in {200, 503}, answer.text
     return answer.status_code == 200
-
-
-def test_a_model_is_ready_whose_service_was_killed_while_it_was_deployed(
-    fragile: Platform,
-) -> None:
-    with Catalogue(fragile) as models:
-        made = models.deploy(wanted("late"))
-        pid = fragile.pid("inference")
-        os.kill(pid, signal.SIGKILL)
-        assert made.state == model_pb2.Model.STATE_DEPLOYING
-        until(lambda: fragile.facts["pids"].get("inference", pid) != pid, 120)
-        until(lambda: models.get("late").state == model_pb2.Model.STATE_READY, 120)
-    until(lambda: chat(fragile, "late", 3).status_code == 200)
 
 
 def wanted(name: str, **more: Any) -> model_service_pb2.DeployModelRequest:

@@ -32,7 +32,7 @@ from tests.e2e.test_clients import CLIENTS, HERE
 BASE = "penstock-starter"
 TIMEOUT_S = 3600
 pytestmark = pytest.mark.timeout(TIMEOUT_S)
-FEW = 24
+FEW = 8
 """Lines of a job that isn't there to learn."""
 State = job_pb2.Job
 
@@ -81,12 +81,15 @@ def read_tokens(examples: list[str]) -> int:
     return sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in ends)
 
 
-@pytest.mark.parametrize("client", [pytest.param("openai-1", marks=pytest.mark.slow), "openai-3"])
+@pytest.mark.parametrize(
+    ("client", "scenario"),
+    [pytest.param("openai-1", "story", marks=pytest.mark.slow), ("openai-3", "brief")],
+)
 def test_what_only_the_file_taught_is_answered(
-    platform: Platform, folder: Path, client: str
+    platform: Platform, folder: Path, client: str, scenario: str
 ) -> None:
-    told = session(client, "story", platform, folder)
-    assert "ok story" in told
+    told = session(client, scenario, platform, folder)
+    assert f"ok {scenario}" in told
     facts = json.loads(told.splitlines()[0])
     assert facts["trained_tokens"] == read_tokens(lines()) * facts["epochs"]
 
@@ -110,11 +113,11 @@ def said(platform: Platform, model: str, question: str) -> str:
 
 
 def test_botserver_trains_all_weights_on_a_dataset(platform: Platform) -> None:
-    body = {"base_model": BASE, "dataset": "lanterns", "epochs": 6, "method": "full", "seed": 3}
+    body = {"base_model": BASE, "dataset": "lanterns", "epochs": 8, "method": "full", "seed": 3}
     started = post(platform, "/api/v1/ai/training/start", body | {"learning_rate": 5e-4})
     assert started.status_code == 202, started.text
     job = started.json()
-    assert (job["id"], job["status"], job["epochs"]) == (job["job_id"], "queued", 6)
+    assert (job["id"], job["status"], job["epochs"]) == (job["job_id"], "queued", 8)
     path = f"/api/v1/ai/training/{job['id']}"
     status = job
     deadline = time.monotonic() + TIMEOUT_S
@@ -188,7 +191,7 @@ def test_a_watched_job_tells_everything_once_and_its_checkpoints_serve(
     assert (kinds[0], kinds[-1]) == ("job", "finish")
     ended = events[-1].finish.job
     assert ended.state == State.STATE_SUCCEEDED, ended
-    assert (ended.step, ended.step_count, ended.progress, ended.restart_count) == (18, 18, 1, 0)
+    assert (ended.step, ended.step_count, ended.progress, ended.restart_count) == (6, 6, 1, 0)
     assert ended.trained_token_count == 3 * read_tokens(lines(FEW))
     happened = [event.happened for event in events if event.HasField("happened")]
     changes = [e.state_change for e in happened if e.HasField("state_change")]
@@ -202,7 +205,7 @@ def test_a_watched_job_tells_everything_once_and_its_checkpoints_serve(
     assert steps == sorted(set(steps))
     request = training_service_pb2.ListCheckpointsRequest(parent=job.name)
     listed = trainer.stub.ListCheckpoints(request, metadata=trainer.metadata, timeout=120)
-    assert [each.step for each in listed.checkpoints] == [18, 12, 6]
+    assert [each.step for each in listed.checkpoints] == [6, 4, 2]
     first = listed.checkpoints[-1]
     with grpc.insecure_channel(platform.address("model")) as channel:
         deployed = ModelServiceStub(channel).DeployModel(
@@ -227,9 +230,9 @@ def test_kill_9_of_the_service_and_its_worker_costs_nothing_but_time(
 ) -> None:
     file = trainer.upload("few.jsonl", lines(FEW))
     wanted = job_pb2.Job(
-        base_model=BASE, training_file=file, suffix="killed", checkpoint_interval_steps=5
+        base_model=BASE, training_file=file, suffix="killed", checkpoint_interval_steps=3
     )
-    wanted.hyperparameters.epoch_count = 8
+    wanted.hyperparameters.epoch_count = 12
     wanted.hyperparameters.batch_size = 4
     job = trainer.start(wanted, "killed")
     for event in trainer.watch(job.name):
@@ -241,8 +244,8 @@ def test_kill_9_of_the_service_and_its_worker_costs_nothing_but_time(
     os.kill(worker, signal.SIGKILL)
     ended = _finished(trainer, job.name)
     assert ended.state == State.STATE_SUCCEEDED, ended
-    assert (ended.step, ended.step_count) == (48, 48)
-    assert ended.trained_token_count == 8 * read_tokens(lines(FEW))
+    assert (ended.step, ended.step_count) == (24, 24)
+    assert ended.trained_token_count == 12 * read_tokens(lines(FEW))
     assert ended.restart_count >= 1
     assert said(platform, ended.fine_tuned_model, questions()[0][0])
 

@@ -18,14 +18,16 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from gateway.description import description
-from tests.e2e.stack import MINILM, Platform, configuration, running
+from tests.e2e.stack import Platform, configuration, running
 
 MODELS = {
     "echo": {"path": "echo", "type": "chat"},
-    "all-minilm-l6-v2": {"path": str(MINILM), "type": "embedding"},
+    "all-minilm-l6-v2": {"path": "echo", "type": "embedding"},
     "painter": {"path": "echo", "type": "image"},
 }
-ENGINES = '[services.image]\nengine = "echo"\n[services.inference]\nengine = "echo"\n'
+ENGINES = "".join(
+    f'[services.{name}]\nengine = "echo"\n' for name in ("inference", "embedding", "image")
+)
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

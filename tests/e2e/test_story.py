@@ -23,7 +23,7 @@ from services.tritonserver.export.options import read_options
 from tests.e2e import story
 from tests.e2e.drawing import MODEL as PAINTER
 from tests.e2e.drawing import depth
-from tests.e2e.envoy_process import alone, envoy, until
+from tests.e2e.envoy_process import alone, envoy
 from tests.e2e.envoy_render import Options
 from tests.e2e.library import CHAT, EMBEDDER, Library, document
 from tests.e2e.mid_stream import LONG_DRAWN, Told, dialects
@@ -36,6 +36,7 @@ from tests.e2e.stack import (
     Platform,
     configuration,
     running,
+    until,
 )
 from tests.e2e.story import Place
 from tests.integration.access.certificates import Authority
@@ -150,8 +151,13 @@ def behind_envoy(
 
 def until_ready(place: Place) -> None:
     """Waits until all models answer."""
-    for model in (*MODELS, TICKER):
-        until(lambda: place.model(model).state == model_pb2.Model.STATE_READY, 240)  # noqa: B023
+    with place.channel("model") as channel:
+        stub = ModelServiceStub(channel)
+        call: Any = {"metadata": place.metadata, "timeout": story.TIMEOUT_S}
+        for model in (*MODELS, TICKER):
+            request = model_service_pb2.GetModelRequest(name=f"models/{model}")
+            ready = model_pb2.Model.STATE_READY
+            until(lambda: stub.GetModel(request, **call).state == ready, 240, 0.5)  # noqa: B023
 
 
 @pytest.fixture(scope="module", params=PLACES)

@@ -20,8 +20,7 @@ from penstock.retrieval.v1 import (
 )
 
 from tests.e2e.library import CHAT, EMBEDDER, Library, document, library, penstock
-from tests.e2e.stack import Platform
-from tests.e2e.test_faults import until
+from tests.e2e.stack import Platform, until
 
 pytestmark = pytest.mark.timeout(600)  # where others work too, models load slowly
 SHARED = "Vaults"

@@ -15,8 +15,7 @@ import httpx
 from penstock.model.v1 import model_pb2, model_service_pb2
 
 from tests.e2e.envoy_peer import Peer
-from tests.e2e.envoy_process import until
-from tests.e2e.stack import REPOSITORY, USER_TOKEN
+from tests.e2e.stack import REPOSITORY, USER_TOKEN, until
 
 CONTROL = Path(sys.prefix) / "clients" / "xds" / "bin" / "python"
 

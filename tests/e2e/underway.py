@@ -22,13 +22,13 @@ LONG = 1000
 class Underway:
     """One answer for each way of asking, all of them still being written."""
 
-    def __init__(self, platform: Platform, books: Library) -> None:
+    def __init__(self, platform: Platform, books: Library, tokens: int = LONG) -> None:
         self._platform = platform
         self._opened = contextlib.ExitStack()
-        self.grpc = books.answer(TYPE, QUESTION, ignore_eos=True, max_tokens=LONG)
+        self.grpc = books.answer(TYPE, QUESTION, ignore_eos=True, max_tokens=tokens)
         while not next(self.grpc).chat.delta.text:
             pass
-        body = gel_body() | {"stream": True, "logit_bias": {"2": -100}, "max_tokens": LONG}
+        body = gel_body() | {"stream": True, "logit_bias": {"2": -100}, "max_tokens": tokens}
         answer = httpx.stream(
             "POST",
             f"{platform.url}/branch/main/ai/rag",

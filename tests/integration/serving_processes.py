@@ -93,7 +93,7 @@ async def settled(models: Any, id: str, revision: int = 1) -> model_pb2.Model:
                 return model
             if ready and name in model.serving_revisions:
                 return model
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
 
 
 async def until_ready(models: Any, id: str, revision: int = 1) -> model_pb2.Model:

@@ -4,8 +4,10 @@ The one of diffusers has evenly spaced schedules only and takes all its noise. W
 both give the same bytes.
 """
 
+import copy
 import inspect
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -74,8 +76,23 @@ class EulerAncestralScheduler(EulerAncestralDiscreteScheduler):
 
 
 def made(kind: Any, config: Mapping[str, Any]) -> Any:
-    """A scheduler from what it knows of a config."""
-    return kind(**_known(kind, config))
+    """A fresh scheduler from what it knows of a config."""
+    known = _known(kind, config).items()
+    first = _first(kind, tuple((key, _hashable(value)) for key, value in known))
+    # The configuration is frozen: it can't be copied, and needn't be.
+    return copy.deepcopy(first, {id(first.config): first.config})
+
+
+@lru_cache(maxsize=256)
+def _first(kind: Any, known: tuple[tuple[str, Any], ...]) -> Any:
+    """The one of a configuration that the others are copies of: some compute a thousand steps as
+    they are made, which takes longer than to draw a small picture."""
+    with torch.inference_mode(mode=False):  # its tensors are copied within and without
+        return kind(**dict(known))
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
 
 def _known(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:

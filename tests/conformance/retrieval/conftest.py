@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
+from pytest_asyncio import is_async_test
 
 from services.retrieval.indexes.postgres_index import PostgresIndex
 from services.retrieval.store import Store
@@ -59,6 +61,15 @@ class Kind:
         return store
 
 
+@contextlib.asynccontextmanager
+async def _opened(kind: Kind, clock: Clock) -> AsyncIterator[Store]:
+    store = await kind.open(clock)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
 @pytest.fixture(scope="session")
 def postgres_url(postgres: str) -> Iterator[str]:
     """A database that tests share; each has a tenant of its own."""
@@ -73,32 +84,53 @@ def sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('retrieval')}/retrieval.db"
 
 
-@pytest.fixture(params=KINDS)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Stores live in the loop of their module, and its tests with them."""
+    for item in items:  # all there are, of other folders too
+        if is_async_test(item) and item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Kind:
     name = "postgres_url" if request.param.startswith("postgres") else "sqlite_url"
     return Kind(request.param, request.getfixturevalue(name))
 
 
-@pytest.fixture
-def clock() -> Clock:
+@pytest.fixture(scope="module")
+def module_clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-async def store(kind: Kind, clock: Clock) -> AsyncIterator[Store]:
-    opened = await kind.open(clock)
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(opened.close)
+def clock(module_clock: Clock) -> Clock:
+    """The clock of all stores, which was not put forward yet."""
+    module_clock.now = Clock.now
+    return module_clock
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_store(kind: Kind, module_clock: Clock) -> AsyncIterator[Store]:
+    async with _opened(kind, module_clock) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_other(kind: Kind, module_clock: Clock) -> AsyncIterator[Store]:
+    async with _opened(kind, module_clock) as opened:
         yield opened
 
 
 @pytest.fixture
-async def other(kind: Kind, clock: Clock) -> AsyncIterator[Store]:
+def store(module_store: Store, clock: Clock) -> Store:
+    """Tests of a module share it: each has a tenant of its own."""
+    return module_store
+
+
+@pytest.fixture
+def other(module_other: Store, clock: Clock) -> Store:
     """The same database, as another process sees it."""
-    opened = await kind.open(clock)
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(opened.close)
-        yield opened
+    return module_other
 
 
 @pytest.fixture

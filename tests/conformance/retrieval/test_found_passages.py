@@ -128,12 +128,14 @@ def bm25(news: list[NewDocument], query: str) -> list[tuple[float, str]]:
     """By the book, with the numbers of SQLite's FTS5."""
     bags = {new.id: Counter(words(new.text)) for new in news}
     mean = sum(bag.total() for bag in bags.values()) / len(bags)
+    weights: dict[str, float] = {}
+    for word in words(query):
+        having = sum(word in bag for bag in bags.values())
+        weights[word] = max(math.log((len(bags) - having + 0.5) / (having + 0.5)), 1e-6)
     found: list[tuple[float, str]] = []
     for id, bag in bags.items():
         total = 0.0
-        for word in dict.fromkeys(words(query)):
-            having = sum(word in other for other in bags.values())
-            weight = max(math.log((len(bags) - having + 0.5) / (having + 0.5)), 1e-6)
+        for word, weight in weights.items():
             times = min(bag[word], 255)
             total += weight * times * 2.2 / (times + 1.2 * (0.25 + 0.75 * bag.total() / mean))
         if total:

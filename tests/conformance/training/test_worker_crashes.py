@@ -9,6 +9,7 @@ import pytest
 from services.training.folder import Dropped, Ended, JobFolder, LoraPlan, Metrics, Saved
 from services.training.journal import is_locked
 from tests.conformance.tiny_models import save_model
+from tests.conformance.training.warm_workers import WarmWorker
 from tests.conformance.training.worker_jobs import (
     QUESTIONS,
     finish,
@@ -16,7 +17,6 @@ from tests.conformance.training.worker_jobs import (
     of,
     records,
     result_bytes,
-    start,
     write_job,
 )
 
@@ -30,7 +30,7 @@ def killed_until_done(folder: JobFolder, kills: int, seed: int) -> Ended:
     attempt = 0
     for attempt in range(1, kills + 1):
         before = len(records(folder))
-        process = start(folder, attempt)
+        process = WarmWorker(folder, attempt)
         wanted = chance.randrange(1, 9)
         try:
             while process.poll() is None and len(records(folder)) < before + wanted:
@@ -42,14 +42,14 @@ def killed_until_done(folder: JobFolder, kills: int, seed: int) -> Ended:
         ended = of(folder, Ended)
         if ended:
             return ended[-1]
-    return finish(folder, attempt + 1)
+    return finish(folder, attempt + 1, WarmWorker)
 
 
 def check(tmp_path: Path, kills: int, seed: int, **changes: object) -> None:
     base = save_model(tmp_path / "base")
     calm = write_job(tmp_path / "calm", base, validation=QUESTIONS[:2], **{**PLAN, **changes})
     wild = write_job(tmp_path / "wild", base, validation=QUESTIONS[:2], **{**PLAN, **changes})
-    expected = finish(calm)
+    expected = finish(calm, 1, WarmWorker)
     ended = killed_until_done(wild, kills, seed)
     assert ended.outcome == expected.outcome == "succeeded"
     assert (ended.step, ended.trained_token_count) == (

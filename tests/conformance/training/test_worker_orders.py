@@ -1,16 +1,17 @@
 """Workers as processes: what the service and the machine ask of them, and what they lack."""
 
-import resource
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from services.training.folder import Ended, JobFolder, Order, Progress, Saved, Started
 from services.training.journal import holder, is_locked, last_beat, worker_lock, write_order
+from tests.conformance.training.warm_workers import WarmWorker
 from tests.conformance.training.worker_jobs import (
     QUESTIONS,
     finish,
@@ -35,14 +36,14 @@ def wait_for_steps(folder: JobFolder, count: int) -> None:
 
 def test_pauses_evictions_and_cancels_are_obeyed_within_a_step(tmp_path: Path, base: Path) -> None:
     lines = QUESTIONS * 4
-    calm = write_job(tmp_path / "calm", base, lines, epoch_count=10, batch_size=2)
-    folder = write_job(tmp_path / "job", base, lines, epoch_count=10, batch_size=2)
+    calm = write_job(tmp_path / "calm", base, lines, epoch_count=5, batch_size=2)
+    folder = write_job(tmp_path / "job", base, lines, epoch_count=5, batch_size=2)
 
     write_order(folder.order, Order.CANCEL)  # before it began
-    assert (finish(folder, 1).outcome, of(folder, Saved)) == ("cancelled", [])
+    assert (finish(folder, 1, WarmWorker).outcome, of(folder, Saved)) == ("cancelled", [])
     write_order(folder.order, Order.RUN)
 
-    process = start(folder, 2)
+    process = WarmWorker(folder, 2)
     try:
         wait_for_steps(folder, 1)
         assert last_beat(folder.heartbeat)
@@ -55,12 +56,12 @@ def test_pauses_evictions_and_cancels_are_obeyed_within_a_step(tmp_path: Path, b
         kill(process)
     paused = of(folder, Ended)[-1]
     assert (paused.outcome, paused.attempt) == ("paused", 2)
-    assert 0 < paused.step < 220
+    assert 0 < paused.step < 110
     assert of(folder, Saved)[-1].step == paused.step
     assert not is_locked(folder.lock)
 
     write_order(folder.order, Order.RUN)
-    process = start(folder, 4)
+    process = WarmWorker(folder, 4)
     try:
         wait_for_steps(folder, 2)
         process.send_signal(signal.SIGTERM)
@@ -71,7 +72,7 @@ def test_pauses_evictions_and_cancels_are_obeyed_within_a_step(tmp_path: Path, b
     evicted = of(folder, Saved)[-1].step
     assert evicted > paused.step
 
-    process = start(folder, 5)
+    process = WarmWorker(folder, 5)
     try:
         wait_for_steps(folder, 1)
         write_order(folder.order, Order.CANCEL)
@@ -83,7 +84,8 @@ def test_pauses_evictions_and_cancels_are_obeyed_within_a_step(tmp_path: Path, b
     assert cancelled.step > evicted
 
     write_order(folder.order, Order.RUN)
-    ended, expected = finish(folder, 6), finish(calm)
+    ended = finish(folder, 6, WarmWorker)
+    expected = finish(calm)  # as the service starts one, from its imports on
     assert ended.outcome == expected.outcome == "succeeded"
     assert ended.trained_token_count == expected.trained_token_count
     assert result_bytes(folder) == result_bytes(calm)
@@ -101,10 +103,7 @@ def test_a_full_disk_is_told_of(tmp_path: Path, base: Path) -> None:
     folder = write_job(tmp_path / "job", base, lora=None, checkpoint_interval_steps=3)
     room = 192 * 1024  # more than the reserve takes, less than weights do
 
-    def small_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-
-    ended = finish(folder, 1, before=small_disk)
+    ended = finish(folder, 1, partial(WarmWorker, file_bytes=room))
     assert (ended.outcome, ended.code, ended.step) == ("failed", "disk_full", 3)
     assert "disk" in ended.message
     assert str(tmp_path) not in ended.message
@@ -112,7 +111,7 @@ def test_a_full_disk_is_told_of(tmp_path: Path, base: Path) -> None:
     assert not list(folder.checkpoints.iterdir())
     assert not (folder.path / "reserve").exists()
     # With room, the same job goes its way.
-    assert finish(folder, 2).outcome == "succeeded"
+    assert finish(folder, 2, WarmWorker).outcome == "succeeded"
 
 
 def test_a_wrong_command_line_is_refused(tmp_path: Path) -> None:

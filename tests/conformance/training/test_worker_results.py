@@ -259,6 +259,17 @@ def test_long_examples_are_cut_and_old_checkpoints_dropped(
     assert {path.name for path in folder.checkpoints.iterdir()} == {"step-2", "step-3"}
 
 
+def test_what_is_left_open_is_chosen(tmp_path: Path, base: Path, run_here: RunHere) -> None:
+    open_ones: dict[str, Any] = {"epoch_count": None, "batch_size": None, "learning_rate": None}
+    folder = write_job(tmp_path / "job", base, QUESTIONS[:4], **open_ones)
+    ended = run_here(folder)
+    (chosen,) = of(folder, Chosen)
+    assert (chosen.epoch_count, chosen.batch_size, chosen.step_count) == (10, 1, 40)
+    assert (ended.outcome, ended.step) == ("succeeded", 40)
+    measured = of(folder, Metrics)
+    assert measured[-1].metrics["train_loss"] < measured[0].metrics["train_loss"]
+
+
 @pytest.mark.parametrize(
     ("changes", "lines", "code", "words"),
     [

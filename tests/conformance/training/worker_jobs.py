@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -32,6 +32,18 @@ PREFERENCES = [
     for number in range(9)
 ]
 COMPLETIONS = [{"prompt": f"The fox {number}", "completion": " jumps"} for number in range(7)]
+
+
+class Worker(Protocol):
+    """A process that is a worker."""
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        ...
+
+    def kill(self) -> None:
+        """Ends it as kill -9 does."""
+        ...
 
 
 def write_job(
@@ -72,22 +84,21 @@ def write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def start(
-    folder: JobFolder, attempt: int = 1, before: Callable[[], None] | None = None
-) -> "subprocess.Popen[bytes]":
-    """Starts a worker; `before` runs in its process before it begins."""
+def start(folder: JobFolder, attempt: int = 1) -> "subprocess.Popen[bytes]":
+    """Starts a worker as the service does."""
     with folder.log.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "services.training.worker", str(folder.path), str(attempt)],
             stdout=log,
             stderr=log,
-            preexec_fn=before,
         )
 
 
-def finish(folder: JobFolder, attempt: int = 1, before: Callable[[], None] | None = None) -> Ended:
+def finish(
+    folder: JobFolder, attempt: int = 1, start: Callable[[JobFolder, int], Worker] = start
+) -> Ended:
     """Runs a worker to its end, and returns how it says it ended."""
-    process = start(folder, attempt, before)
+    process = start(folder, attempt)
     try:
         assert process.wait() == 0, folder.log.read_text()[-4000:]
     finally:
@@ -98,7 +109,7 @@ def finish(folder: JobFolder, attempt: int = 1, before: Callable[[], None] | Non
     return last
 
 
-def kill(process: "subprocess.Popen[bytes]") -> None:
+def kill(process: Worker) -> None:
     """Ends a worker as kill -9 does, where it hasn't ended by itself."""
     process.kill()
     process.wait()

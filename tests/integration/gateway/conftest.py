@@ -1,35 +1,29 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 import httpx
 import pytest
+import pytest_asyncio
 import uvicorn
+from pytest_asyncio import is_async_test
 
-from gateway.__main__ import listen
-from gateway.app import build
 from gateway.clients import Clients
-from gateway.protocol import Protocol
 from gateway.settings import ApiSettings, Settings
 from tests.integration.gateway import embedding_peer, image_peer, retrieval_peer, training_peer
 from tests.integration.gateway.edge_backend import Backend
 from tests.integration.gateway.embedding_peer import EmbeddingPeer
 from tests.integration.gateway.image_peer import ImagePeer
+from tests.integration.gateway.live_edge import live_edge
 from tests.integration.gateway.retrieval_peer import RetrievalPeer
+from tests.integration.gateway.shared_edge import PeerServer, SharedEdge
 from tests.integration.gateway.training_peer import TrainingPeer
 
+__all__ = ["TOKEN", "Edge", "Vectors", "live_edge"]
+
 TOKEN = "sk-test"
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @dataclass
@@ -63,27 +57,57 @@ def settings_for(backend: Backend, vectors: Vectors, data_dir: Path, **changes: 
     return Settings(api=api, api_tokens=(TOKEN,), data_dir=data_dir, addresses=addresses, **changes)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a module shares lives in the loop of the module, and its tests with it."""
+    for item in items:  # all there are, of other folders too
+        if is_async_test(item) and "module_loop" in item.fixturenames:
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+@pytest.fixture(scope="module")
+def module_loop() -> None:
+    """Who needs it, directly or not, runs in the loop of its module."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_backend() -> AsyncIterator[Backend]:
     backend = Backend()
-    await backend.start()
     yield backend
     await backend.stop()
 
 
-@pytest.fixture
-async def vectors() -> AsyncIterator[Vectors]:
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    embedding, retrieval, images = EmbeddingPeer(), RetrievalPeer(), ImagePeer()
-    training = TrainingPeer()
-    embedding_peer.serve(embedding, server)
-    retrieval_peer.serve(retrieval, server)
-    image_peer.serve(images, server)
-    training_peer.serve(training, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield Vectors(f"127.0.0.1:{port}", embedding, retrieval, images, training)
-    await server.stop(None)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def vector_server() -> AsyncIterator[PeerServer]:
+    server = PeerServer()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SharedEdge]:
+    shared = SharedEdge(tmp_path_factory.mktemp("edge"))
+    yield shared
+    await shared.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def backend(module_backend: Backend, module_loop: None) -> Backend:
+    """Knows nothing of earlier tests."""
+    module_backend.renew()
+    await module_backend.start()
+    return module_backend
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def vectors(vector_server: PeerServer, module_loop: None) -> Vectors:
+    """Peers that know nothing of earlier tests."""
+    await vector_server.renew()
+    vectors = Vectors(vector_server.address, EmbeddingPeer(), RetrievalPeer())
+    embedding_peer.serve(vectors.embedding, vector_server)
+    retrieval_peer.serve(vectors.retrieval, vector_server)
+    image_peer.serve(vectors.images, vector_server)
+    training_peer.serve(vectors.training, vector_server)
+    return vectors
 
 
 @pytest.fixture
@@ -92,36 +116,28 @@ def edge_changes() -> dict[str, object]:
     return {}
 
 
-@asynccontextmanager
-async def live_edge(settings: Settings) -> AsyncIterator[tuple[Clients, uvicorn.Server, str, int]]:
-    """Serves an edge on a free port."""
-    clients = Clients(settings)
-    listener = listen("127.0.0.1", 0)
-    host, port = listener.getsockname()
-    config = uvicorn.Config(
-        build(settings, clients),
-        http=Protocol,
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        timeout_graceful_shutdown=1,
-    )
-    server = _Server(config)
-    task = asyncio.create_task(server.serve([listener]))
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    yield clients, server, host, port
-    server.should_exit = True
-    await task
-
-
 @pytest.fixture
+def edge_folder(shared_edge: SharedEdge) -> Path:
+    """The edge's data directory, which is empty when a test begins."""
+    return shared_edge.folder
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def new_edge(shared_edge: SharedEdge) -> None:
+    """For tests of what an edge does that was asked nothing yet."""
+    await shared_edge.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def edge(
-    backend: Backend, vectors: Vectors, tmp_path: Path, edge_changes: dict[str, object]
+    backend: Backend,
+    vectors: Vectors,
+    shared_edge: SharedEdge,
+    edge_folder: Path,
+    edge_changes: dict[str, object],
 ) -> AsyncIterator[Edge]:
-    settings = settings_for(backend, vectors, tmp_path, **edge_changes)
-    async with live_edge(settings) as (clients, server, host, port):
+    settings = settings_for(backend, vectors, edge_folder, **edge_changes)
+    async with shared_edge.used(settings) as (clients, server, host, port):
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(
             base_url=f"http://{host}:{port}", headers=headers, timeout=10

@@ -98,17 +98,32 @@ class Backend(
     key_service_pb2_grpc.KeyServiceServicer,
 ):
     def __init__(self) -> None:
+        self.live: dict[int, Stream] = {}
+        self.address = ""
+        self._server: grpc.aio.Server | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Forgets everything, as if it had just been made; it goes on serving."""
         self.models = {m.name: m for m in (model("words"), model("org/words:v1"))}
         self.models["models/broken"] = model("broken", model_pb2.Model.STATE_FAILED)
         self.requests: list[Any] = []
         self.metadata: list[dict[str, str]] = []
-        self.live: dict[int, Stream] = {}
-        self.unary_live = 0
-        self.changed = asyncio.Event()
-        self.address = ""
-        self._server: grpc.aio.Server | None = None
+        for stream in self.live.values():
+            if stream.task is not None:
+                stream.task.cancel()
+        self.live.clear()
+        self._waiting: set[object] = set()
+
+    @property
+    def unary_live(self) -> int:
+        """Calls that wait for ever."""
+        return len(self._waiting)
 
     async def start(self, port: int = 0) -> None:
+        """Serves, unless it does so already."""
+        if self._server is not None:
+            return
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         step_service_pb2_grpc.add_StepServiceServicer_to_server(self, server)
         inference_service_pb2_grpc.add_InferenceServiceServicer_to_server(self, server)
@@ -138,7 +153,8 @@ class Backend(
         self, request_iterator: AsyncIterator[step_pb2.StepStreamRequest], context: Any
     ) -> AsyncIterator[step_pb2.StepStreamResponse]:
         outbox: asyncio.Queue[step_pb2.StepUpdate] = asyncio.Queue()
-        reader = asyncio.create_task(self._read(request_iterator, outbox))
+        streams: dict[int, Stream] = {}
+        reader = asyncio.create_task(self._read(request_iterator, outbox, streams))
         try:
             while True:
                 response = step_pb2.StepStreamResponse(updates=[await outbox.get()])
@@ -147,15 +163,17 @@ class Backend(
                 yield response
         finally:
             reader.cancel()
-            for stream in self.live.values():
+            for stream_id, stream in streams.items():
                 if stream.task is not None:
                     stream.task.cancel()
-            self.live.clear()
+                if self.live.get(stream_id) is stream:
+                    del self.live[stream_id]
 
     async def _read(
         self,
         requests: AsyncIterator[step_pb2.StepStreamRequest],
         outbox: asyncio.Queue[step_pb2.StepUpdate],
+        streams: dict[int, Stream],
     ) -> None:
         async for word in each_word(requests):
             action = word.WhichOneof("action")
@@ -164,7 +182,8 @@ class Backend(
                 request = getattr(word.start, kind)
                 self.requests.append(request)
                 self.metadata.append(dict(word.start.metadata))
-                stream = self.live[word.stream_id] = Stream(request, word.start.credit)
+                stream = Stream(request, word.start.credit)
+                self.live[word.stream_id] = streams[word.stream_id] = stream
                 run = self._run_whole if word.start.whole else self._run
                 stream.task = asyncio.create_task(run(word.stream_id, kind, stream, outbox))
             elif word.stream_id in self.live:
@@ -297,11 +316,12 @@ class Backend(
         if request.model.startswith("fails-"):
             await self._abort(context, request.model.removeprefix("fails-"), "sampling.top_k")
         if request.model in ("waiting", "silent"):
-            self.unary_live += 1
+            waiting = self._waiting
+            waiting.add(context)
             try:
                 await asyncio.Event().wait()
             finally:
-                self.unary_live -= 1
+                waiting.discard(context)
 
     # --- ModelService
 

@@ -68,8 +68,13 @@ from services.usage.journal import Journal
 from tests.integration.gateway.conftest import live_edge
 from tests.integration.image.image_platform import served as served_painter
 from tests.integration.inference.inference_platform import served
-from tests.integration.retrieval.service.rag_platform import retrieval_service, serving
+from tests.integration.retrieval.service.rag_platform import (
+    documents_in,
+    retrieval_service,
+    serving,
+)
 from tests.integration.training import file_platform
+from tests.ready_databases import ready_file
 from tests.unit.policy.identity_provider import AUDIENCE, ISSUER, SigningKey, key_set
 
 QUICK, SLOW, COMING, ENDLESS = "quick", "slow", "coming", "endless"
@@ -154,7 +159,7 @@ async def fault_platform(folder: Path) -> AsyncIterator[FaultPlatform]:
 
 
 async def _catalogue(stack: contextlib.AsyncExitStack, folder: Path) -> Registration:
-    opened = await SqlStore.open(f"sqlite:///{folder / 'model.db'}")
+    opened = await SqlStore.open(await ready_file(folder / "model.db", SqlStore.open))
     store = await stack.enter_async_context(contextlib.aclosing(opened))
     feed = ChangeFeed()
     catalog = Catalog(store, announce=feed.announce)
@@ -259,7 +264,7 @@ async def _retrieval(
     stack: contextlib.AsyncExitStack, folder: Path, targets: dict[str, str]
 ) -> Registration:
     own = RetrievalSettings(address="", embedding_model=f"e{QUICK}")
-    store = await open_store(f"sqlite+aiosqlite:///{folder / 'retrieval.db'}", own)
+    store = await open_store(await documents_in(folder), own)
     stack.push_async_callback(store.close)
     extractor = await stack.enter_async_context(Extractor())
     registration, _ = retrieval_service(stack, store, extractor, targets, own)

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from tests.integration.gateway.echo_platform import CHAT, TOKEN, EchoPlatform, echo_platform
 from tests.integration.gateway.plain_model import PLAIN, plain_model
@@ -23,9 +24,12 @@ SAID = "<think>hm, “so”</think>the answer"
 CLIENTS = Path(__file__).parents[3] / ".venv" / "clients"
 
 
-@pytest.fixture
-async def whole(tmp_path: Path) -> AsyncIterator[EchoPlatform]:
-    async with echo_platform(tmp_path) as platform, plain_model(platform):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whole(
+    module_loop: None, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[EchoPlatform]:
+    folder = tmp_path_factory.mktemp("echo")
+    async with echo_platform(folder) as platform, plain_model(platform):
         yield platform
 
 

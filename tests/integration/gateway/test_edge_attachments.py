@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from google.protobuf import json_format
 from penstock.training.v1 import file_pb2
 
@@ -15,7 +16,7 @@ from tests.integration.gateway.training_peer import PIECE
 SKY = b"the sky on Mars is red"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def store(edge: Edge) -> str:
     made = await create(edge, name="facts")
     return f"{STORES}/{made['id']}"

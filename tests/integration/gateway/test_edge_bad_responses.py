@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,9 +61,9 @@ WHOLE: dict[str, Any] = {
 NULLS = ("previous_response_id", "conversation", "prompt", "stream_options", "safety_identifier")
 
 
-@pytest.fixture
-async def real(tmp_path: Path) -> AsyncIterator[Stack]:
-    async with stack(tmp_path) as stacked:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def real(module_loop: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with stack(tmp_path_factory.mktemp("edge")) as stacked:
         yield stacked
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -77,7 +78,7 @@ GENERATED = settings(
 )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def ready(edge: Edge) -> Edge:
     await edge.http.post("/v1/vector_stores", json={})
     kept = edge.vectors.retrieval.collections

@@ -189,6 +189,7 @@ async def test_health_is_open(edge: Edge, method: str) -> None:
     }
 
 
+@pytest.mark.usefixtures("new_edge")
 async def test_unhealthy_without_services(edge: Edge) -> None:
     await edge.backend.stop()
     answer = await edge.http.get("/health")

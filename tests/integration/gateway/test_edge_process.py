@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from tests.integration.gateway.edge_backend import Backend
 
@@ -42,7 +43,7 @@ async def launch(backend: Backend, data_dir: Path, *arguments: str, **env: str):
     )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def process(backend: Backend, tmp_path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await launch(backend, tmp_path)
     yield process

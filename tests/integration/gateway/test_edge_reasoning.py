@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from services.inference import prompts
 from services.inference.requests import Message
@@ -62,15 +63,18 @@ assert client.responses.create(model="echo", input=back).output_text == "So?"
 """
 
 
-@pytest.fixture
-async def echo(tmp_path: Path) -> AsyncIterator[EchoPlatform]:
-    async with echo_platform(tmp_path) as platform, plain_model(platform):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def echo(
+    module_loop: None, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[EchoPlatform]:
+    folder = tmp_path_factory.mktemp("echo")
+    async with echo_platform(folder) as platform, plain_model(platform):
         yield platform
 
 
-@pytest.fixture
-async def real(tmp_path: Path) -> AsyncIterator[Stack]:
-    async with stack(tmp_path) as stacked:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def real(module_loop: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with stack(tmp_path_factory.mktemp("edge")) as stacked:
         yield stacked
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import pytest_asyncio
 
 from gateway.dialects.openai import response_answer_schema as answers
 from tests.integration.gateway.conftest import Edge
@@ -14,7 +15,7 @@ from tests.integration.gateway.response_platform import RESPONSES, WEATHER, even
 from tests.integration.gateway.test_edge_vector_stores import error_of
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def stores(edge: Edge) -> list[str]:
     """Two vector stores with something in them."""
     ids: list[str] = []

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import pytest_asyncio
 
 from gateway.dialects.openai import response_answer_schema as answers
 from tests.integration.gateway.response_platform import (
@@ -32,9 +33,9 @@ KEYS = [
 UNKNOWN = "resp_" + "0" * 24
 
 
-@pytest.fixture
-async def real(tmp_path: Path) -> AsyncIterator[Stack]:
-    async with stack(tmp_path) as stacked:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def real(module_loop: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with stack(tmp_path_factory.mktemp("edge")) as stacked:
         yield stacked
 
 

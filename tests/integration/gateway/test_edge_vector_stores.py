@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from penstock.retrieval.v1 import collection_pb2
@@ -28,7 +29,7 @@ async def create(edge: Edge, **body: Any) -> dict[str, Any]:
     return answer.json()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def store(edge: Edge) -> str:
     """The path of a store with three documents."""
     made = await create(edge, name="facts")
@@ -519,7 +520,9 @@ TENANTS = {
 
 
 @pytest.mark.parametrize("token", TENANTS)
-async def test_stores_are_those_of_the_first_tenant(edge: Edge, tmp_path: Path, token: str) -> None:
+async def test_stores_are_those_of_the_first_tenant(
+    edge: Edge, edge_folder: Path, token: str
+) -> None:
     entries = [
         {
             "id": name,
@@ -529,7 +532,7 @@ async def test_stores_are_those_of_the_first_tenant(edge: Edge, tmp_path: Path, 
         }
         for name, (tenants, _) in TENANTS.items()
     ]
-    (tmp_path / "tokens.json").write_text(json.dumps({"tokens": entries}))
+    (edge_folder / "tokens.json").write_text(json.dumps({"tokens": entries}))
     headers = {"authorization": f"Bearer {token}"}
     made = (await edge.http.post(STORES, json={"name": "mine"}, headers=headers)).json()
     parent = f"tenants/{TENANTS[token][1]}"

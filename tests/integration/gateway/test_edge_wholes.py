@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.integration.gateway.conftest import Edge
 from tests.integration.gateway.test_edge_streams import raw_request
@@ -149,7 +150,7 @@ class Remote:
 
 
 class TestKilled:
-    @pytest.fixture
+    @pytest_asyncio.fixture(loop_scope="module")
     async def backend(self) -> AsyncIterator[Remote]:
         remote = Remote()
         await remote.start()

@@ -6,6 +6,7 @@ Nothing is behind this edge, so that a request which is right ends in UNAVAILABL
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import re
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from gateway.settings import ApiSettings, Settings
 from tests.integration.gateway.conftest import live_edge
@@ -114,15 +116,20 @@ def settings(folder: Path, **api: Any) -> Settings:
     return Settings(data_dir=folder, addresses=addresses, api_tokens=(TOKEN,), api=api_settings)
 
 
-@pytest.fixture
-async def lone(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Lone]:
-    api: dict[str, Any] = getattr(request, "param", {})
-    async with live_edge(settings(tmp_path, **api)) as (_, _, host, port):
+@contextlib.asynccontextmanager
+async def opened(folder: Path, **api: Any) -> AsyncIterator[Lone]:
+    async with live_edge(settings(folder, **api)) as (_, _, host, port):
         headers = {"authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(
             base_url=f"http://{host}:{port}", headers=headers, timeout=30
         ) as client:
             yield Lone(host, port, client)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lone(module_loop: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lone]:
+    async with opened(tmp_path_factory.mktemp("edge")) as edge:
+        yield edge
 
 
 def check(name: str, cause: str, status: int, kind: str, content: bytes) -> None:
@@ -217,11 +224,11 @@ async def test_a_service_that_is_away(lone: Lone, name: str) -> None:
 
 
 @each
-@pytest.mark.parametrize("lone", [{"max_requests_per_minute": 1}], indirect=True)
-async def test_one_request_too_many(lone: Lone, name: str) -> None:
+async def test_one_request_too_many(tmp_path: Path, name: str) -> None:
     dialect = DIALECTS[name]
-    answered(name, "away", await lone.http.post(dialect.path, json=dialect.body))
-    answer = await lone.http.post(dialect.path, json=dialect.body)
+    async with opened(tmp_path, max_requests_per_minute=1) as lone:
+        answered(name, "away", await lone.http.post(dialect.path, json=dialect.body))
+        answer = await lone.http.post(dialect.path, json=dialect.body)
     answered(name, "limited", answer)
     assert 1 <= int(answer.headers["retry-after"]) <= 60
 

@@ -1,5 +1,6 @@
 """Strict tools of every family: a model that babbles at random gives arguments of the schema."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -76,38 +77,47 @@ def asking(choice: message_pb2.ToolChoice, seed: int, temperature: float) -> pb.
             for name, schema in SCHEMAS.items()
         ],
         tool_choice=choice,
-        sampling=sampling_pb2.Sampling(temperature=temperature, seed=seed, max_tokens=400),
+        sampling=sampling_pb2.Sampling(temperature=temperature, seed=seed, max_tokens=250),
     )
+
+
+async def streamed(inference: Any, request: pb.ChatRequest) -> list[tuple[str, str]]:
+    """Names and arguments of the whole calls."""
+    calls: list[list[str]] = []
+    reason = event_pb2.FINISH_REASON_UNSPECIFIED
+    async for event in inference.StreamChat(request, metadata=USER):
+        if event.HasField("tool_delta"):
+            if event.tool_delta.name:
+                calls.append([event.tool_delta.name, ""])
+            calls[-1][1] += event.tool_delta.arguments_json
+        elif event.HasField("finished"):
+            reason = event.finished.reason
+        else:
+            assert not event.delta.text, "text beside calls that must come"
+    if reason == event_pb2.FINISH_REASON_LENGTH:
+        calls = calls[:-1]  # the last may be cut off: numbers and lists of calls may go on
+    else:
+        assert reason == event_pb2.FINISH_REASON_TOOL_CALLS
+        assert calls
+    return [(name, arguments) for name, arguments in calls]
 
 
 @pytest.mark.parametrize("choice", [REQUIRED, NAMED], ids=["required", "named"])
 async def test_arguments_are_always_valid(inference: Any, choice: message_pb2.ToolChoice) -> None:
-    whole = 0
-    names: set[str] = set()
-    for seed in range(8):
-        request = asking(choice, seed, temperature=(0.0, 0.7, 1.0, 2.0)[seed % 4])
-        calls: list[list[str]] = []
-        reason = event_pb2.FINISH_REASON_UNSPECIFIED
-        async for event in inference.StreamChat(request, metadata=USER):
-            if event.HasField("tool_delta"):
-                if event.tool_delta.name:
-                    calls.append([event.tool_delta.name, ""])
-                calls[-1][1] += event.tool_delta.arguments_json
-            elif event.HasField("finished"):
-                reason = event.finished.reason
-            else:
-                assert not event.delta.text, "text beside calls that must come"
-        if reason == event_pb2.FINISH_REASON_LENGTH:
-            calls = calls[:-1]  # the last may be cut off: numbers and lists of calls may go on
-        else:
-            assert reason == event_pb2.FINISH_REASON_TOOL_CALLS
-            assert calls
-        for name, arguments in calls:
-            jsonschema.validate(json.loads(arguments), SCHEMAS[name])
-            names.add(name)
-            whole += 1
+    requests = [
+        asking(choice, seed, temperature=(0.0, 0.7, 1.0, 2.0)[seed % 4]) for seed in range(8)
+    ]
+    found = [
+        call
+        for calls in await asyncio.gather(*(streamed(inference, each) for each in requests))
+        for call in calls
+    ]
+    for name, arguments in found:
+        jsonschema.validate(json.loads(arguments), SCHEMAS[name])
+    assert len(found) >= 4
+    assert {name for name, _ in found} == ({"weather"} if choice is NAMED else set(SCHEMAS))
+    for request in requests[:2]:
+        calls = await streamed(inference, request)
         answer = await inference.Chat(request, metadata=USER)
         told = [(c.name, c.arguments_json) for c in answer.choices[0].message.tool_calls]
-        assert told[: len(calls)] == [tuple(call) for call in calls]
-    assert whole >= 4
-    assert names == ({"weather"} if choice is NAMED else set(SCHEMAS))
+        assert told[: len(calls)] == calls

@@ -26,15 +26,26 @@ from services.model.watches import ChangeFeed, Watches, keep
 from services.rpc.authentication import CallAuthenticator
 from services.rpc.server import Registration, Server, ServerSettings
 from tests.postgres_server import empty_database
+from tests.ready_databases import ready_database, ready_file
 
 ROLES = ("user", "model_manager", "trainer", "admin")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 async def database_url(request, tmp_path) -> AsyncIterator[str]:
-    """An empty database of each kind."""
+    """A database of each kind that holds nothing, with its schema."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'model.db'}"
+        yield await ready_file(tmp_path / "model.db", SqlStore.open)
+        return
+    async with ready_database(request.getfixturevalue("postgres"), SqlStore.open) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def new_database_url(request, tmp_path) -> AsyncIterator[str]:
+    """A database of each kind without a schema."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'new.db'}"
         return
     async with empty_database(request.getfixturevalue("postgres")) as url:
         yield url

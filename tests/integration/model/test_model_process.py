@@ -37,7 +37,7 @@ class Process:
 
 
 @pytest.fixture
-def start(tmp_path, database_url):
+def start(tmp_path, new_database_url):
     """Starts the process with these `[api.models.*]`."""
     data = tmp_path / "data"
     data.mkdir()
@@ -49,7 +49,7 @@ def start(tmp_path, database_url):
     @asynccontextmanager
     async def run(models: str = ""):
         config.write_text(
-            f'[services.model]\ndatabase_url = "{database_url}"\n'
+            f'[services.model]\ndatabase_url = "{new_database_url}"\n'
             f'model_roots = ["{tmp_path}"]\n'
             f'[api.models.seeded]\npath = "{tmp_path}"\n{models}'
         )

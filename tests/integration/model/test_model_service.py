@@ -417,7 +417,7 @@ async def test_waiting_for_a_deployment(service, weights):
     model = await deployed("a", Seen.STATE_FAILED, allow_update=True)
     assert model.state == pb.Model.STATE_READY
     assert "Revision 2 failed" in model.state_message
-    call = stub.DeployModel(deployment(weights, "c", wait=True), timeout=0.3)
+    call = stub.DeployModel(deployment(weights, "c", wait=True), timeout=3)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -55,8 +55,9 @@ async def test_what_is_put_comes_back(store):
         assert await tx.resolve("x") == "a"
 
 
-async def test_migrations_make_the_schema_that_the_tables_say(database_url, store):
-    engine = create_engine(database_url, owner="The catalogue", file="model.db")
+async def test_migrations_make_the_schema_that_the_tables_say(new_database_url):
+    await (await SqlStore.open(new_database_url)).aclose()
+    engine = create_engine(new_database_url, owner="The catalogue", file="model.db")
 
     def differences(connection):
         context = MigrationContext.configure(
@@ -79,8 +80,8 @@ async def test_ids_come_by_code_point(store):
         assert [found.id for found in await tx.entries(after="a", limit=2)] == ["a-b", "a/b"]
 
 
-async def test_opening_at_once(database_url):
-    stores = await asyncio.gather(*(SqlStore.open(database_url) for _ in range(4)))
+async def test_opening_at_once(new_database_url):
+    stores = await asyncio.gather(*(SqlStore.open(new_database_url) for _ in range(4)))
     async with stores[0].writing() as tx:
         await tx.put(entry("a"))
     async with stores[3].reading() as tx:

@@ -34,6 +34,7 @@ from services.training.jobs import JobLimits, Jobs
 from services.training.servicer import TrainingServicer
 from services.training.stores import Store, open_store
 from services.training.watching import Watches, WatchLimits
+from tests.ready_databases import ready_file
 
 ME = (("authorization", "Bearer my-token"),)
 YOU = (("authorization", "Bearer your-token"),)
@@ -111,6 +112,12 @@ def tokens(folder: Path, more: Identities | None = None) -> CallAuthenticator:
     )
 
 
+async def database_in(folder: Path) -> str:
+    """The service's database in a folder, which may have been there before; gives its URL."""
+    file = folder / "training.db"
+    return f"sqlite:///{file}" if file.exists() else await ready_file(file, open_store)
+
+
 @contextlib.asynccontextmanager
 async def platform(
     folder: Path,
@@ -126,7 +133,7 @@ async def platform(
 ) -> AsyncIterator[Platform]:
     """Serves files and jobs, kept in a database and a folder. Nobody runs the jobs."""
     async with contextlib.AsyncExitStack() as stack:
-        store = await open_store(url or f"sqlite:///{folder}/training.db")
+        store = await open_store(url or await database_in(folder))
         stack.push_async_callback(store.close)
         blobs = open_blobs(folder / "blobs")
         stack.push_async_callback(blobs.close)

@@ -25,6 +25,7 @@ from services.model.watches import ChangeFeed, Watches, keep
 from services.rpc.server import Registration, Server, ServerSettings
 from services.training.job_records import Job, JobState, Level, NewEvent, StateChange
 from tests.integration.training.file_platform import TRAINER, Platform, tokens
+from tests.ready_databases import ready_file
 
 PATHS: dict[JobState, list[JobState]] = {
     JobState.VALIDATING_FILES: [],
@@ -46,7 +47,7 @@ async def catalogue(folder: Path) -> AsyncIterator[str]:
     weights.mkdir()
     source = str(weights)
     async with contextlib.AsyncExitStack() as stack:
-        opened = await SqlStore.open(f"sqlite:///{folder}/model.db")
+        opened = await SqlStore.open(await ready_file(folder / "model.db", SqlStore.open))
         store = await stack.enter_async_context(contextlib.aclosing(opened))
         feed = ChangeFeed()
         # What tests report once stays true, however long they take.

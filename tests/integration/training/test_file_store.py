@@ -244,6 +244,17 @@ async def test_a_page_after_what_the_caller_does_not_see_is_refused(store: FileS
     assert await store.files("me", None, Page(10, theirs.id, True, START)) == []
 
 
+async def test_processes_that_find_no_schema_make_it_together(new_database_url: str) -> None:
+    opened = await asyncio.gather(*(open_store(new_database_url) for _ in range(3)))
+    try:
+        file = await put(opened[0].files)
+        for store in opened:
+            assert await store.files.file(file.id, "me") == file
+    finally:
+        for store in opened:
+            await store.close()
+
+
 async def test_the_schema_is_that_of_the_tables(database_url: str, store: FileStore) -> None:
     if not database_url.startswith("sqlite"):
         pytest.skip("one database is enough")

@@ -588,8 +588,8 @@ async def test_others_see_nothing(store: Store) -> None:
         await store.jobs.event(job.id, "me", new_event_id())
 
 
-async def test_a_database_with_files_only_learns_of_jobs(database_url: str) -> None:
-    database = Database(database_url, holds="training", file="training.db")
+async def test_a_database_with_files_only_learns_of_jobs(new_database_url: str) -> None:
+    database = Database(new_database_url, holds="training", file="training.db")
     id = new_file_id()
     row = {
         "id": id,
@@ -607,7 +607,7 @@ async def test_a_database_with_files_only_learns_of_jobs(database_url: str) -> N
         await connection.run_sync(lambda inner: command.upgrade(_MIGRATIONS._config(inner), "0001"))
         await connection.execute(insert(FILES).values(row))
     await database.close()
-    store = await open_store(database_url)
+    store = await open_store(new_database_url)
     assert (await store.files.file(id, "me")).filename == "a"
     await store.jobs.create(made(JobSpec("base", DataSource(id), seed=1)))
     await store.close()

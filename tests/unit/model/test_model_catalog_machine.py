@@ -364,7 +364,7 @@ def told(model) -> tuple:
 
 TestCatalog = CatalogMachine.TestCase
 TestCatalog.settings = settings(
-    max_examples=12,
+    max_examples=8,
     stateful_step_count=30,
     deadline=None,
     # Shrinking takes minutes: ask for it (Phase.shrink) when a failure is hard to read.

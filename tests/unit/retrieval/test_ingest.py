@@ -26,16 +26,19 @@ from services.retrieval.records import Chunking, Collection, Metric, Page
 from services.retrieval.store import Store
 from services.retrieval.stores import open_store
 from services.settings import RetrievalSettings
+from tests.ready_databases import ready_file
 from tests.unit.retrieval.word_embedder import NOBODY, WordEmbedder
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REF = CollectionRef("t", "c")
 
 
+async def _open(url: str) -> Store:
+    return await open_store(url, RetrievalSettings(address=""))
+
+
 async def opened(folder: Path) -> Store:
-    store = await open_store(
-        f"sqlite+aiosqlite:///{folder / 'r.db'}", RetrievalSettings(address="")
-    )
+    store = await _open(await ready_file(folder / "r.db", _open))
     made = Collection(
         "t", "c", "uid", "m", 64, Metric.COSINE, "c", Chunking(16, 0), (), {}, NOW, NOW, "e"
     )

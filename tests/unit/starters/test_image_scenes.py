@@ -45,7 +45,7 @@ def test_captions_are_clean_english(kind: str) -> None:
 
 @EVERY_KIND
 def test_figures_stay_within_the_picture(kind: str) -> None:
-    for scene in drawn(kind, 300):
+    for scene in drawn(kind, 100):
         for figure in scene.figures:
             assert figure.radius <= figure.x <= 1 - figure.radius
             assert figure.radius <= figure.y <= 1 - figure.radius
@@ -70,14 +70,14 @@ def test_training_never_draws_what_the_exam_asks() -> None:
 
 @pytest.mark.parametrize("kind", ["one", "two", "three", "several"])
 def test_the_check_is_right_about_drawn_scenes(kind: str) -> None:
-    asked = [scene for scene in drawn(kind, 250) if plain(scene)]
+    asked = [scene for scene in drawn(kind, 120) if plain(scene)]
     wrong = [
         scene.caption
         for scene in asked
         for image in [render(scene.drawing, 256)]
         if not judging.figures(scene, image) or not judging.background(scene, image)
     ]
-    assert len(asked) > 80
+    assert len(asked) > 40
     assert len(wrong) <= len(asked) // 100, wrong
 
 
@@ -157,14 +157,14 @@ def wobbling(points: tuple[Point, ...], rng: Random) -> list[Point]:
 def test_a_shape_is_known_by_a_wobbling_outline() -> None:
     rng, wrong = Random("wobbling"), list[tuple[str, str]]()
     for shape in SHAPES.keys() - {"ring"}:  # whose outline is two
-        for _ in range(30):
+        for _ in range(12):
             drawing = Drawing.on(COLOURS["white"])
             outline = wobbling(SHAPES[shape], rng)
             drawing.polygon(COLOURS["blue"], [(0.5 + x * 0.25, 0.5 + y * 0.25) for x, y in outline])
             biggest = max(seen(render(drawing, 256)).figures, key=lambda figure: figure.radius)
             if biggest.shape != shape:
                 wrong.append((shape, biggest.shape))
-    assert len(wrong) <= 3, wrong
+    assert len(wrong) <= 1, wrong
 
 
 @pytest.mark.parametrize("size", [64, 200, 512])

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.integration.gateway.echo_platform import EchoPlatform, echo_platform
 
 
-@pytest.fixture
-async def whole(tmp_path: Path) -> AsyncIterator[EchoPlatform]:
-    async with echo_platform(tmp_path) as platform:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whole(
+    module_loop: None, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[EchoPlatform]:
+    async with echo_platform(tmp_path_factory.mktemp("echo")) as platform:
         yield platform

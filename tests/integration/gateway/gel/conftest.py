@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import grpc
 import pytest
+import pytest_asyncio
 
 from tests.integration.gateway import embedding_peer, retrieval_peer
 from tests.integration.gateway.answering_peer import AnsweringPeer
 from tests.integration.gateway.conftest import Vectors
 from tests.integration.gateway.embedding_peer import EmbeddingPeer
 from tests.integration.gateway.gel.gel_edge import SERVICE, Keys
+from tests.integration.gateway.shared_edge import PeerServer
 
 
 @pytest.fixture(autouse=True)
@@ -20,31 +21,19 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("policy.token_store._RECHECK_S", 0.0)  # keys come and go during tests
 
 
-@pytest.fixture
-async def vectors(vector_server: grpc.aio.Server) -> AsyncIterator[Vectors]:
-    server = vector_server
-    embedding, retrieval = EmbeddingPeer(), AnsweringPeer()
-    embedding_peer.serve(embedding, server)
-    retrieval_peer.serve(retrieval, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield Vectors(f"127.0.0.1:{port}", embedding, retrieval)
-    await server.stop(None)
+@pytest_asyncio.fixture(loop_scope="module")
+async def vectors(vector_server: PeerServer, module_loop: None) -> Vectors:
+    await vector_server.renew()
+    vectors = Vectors(vector_server.address, EmbeddingPeer(), AnsweringPeer())
+    embedding_peer.serve(vectors.embedding, vector_server)
+    retrieval_peer.serve(vectors.retrieval, vector_server)
+    return vectors
 
 
 @pytest.fixture
-async def vector_server() -> grpc.aio.Server:
-    return grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-
-
-@pytest.fixture
-def stop_vectors(vector_server: grpc.aio.Server) -> Callable[[], Awaitable[None]]:
+def stop_vectors(vector_server: PeerServer) -> Callable[[], Awaitable[None]]:
     """Ends the services of vectors, and all calls to them."""
-
-    async def stop() -> None:
-        await vector_server.stop(None)
-
-    return stop
+    return vector_server.stop
 
 
 @pytest.fixture
@@ -53,5 +42,5 @@ def edge_changes() -> dict[str, object]:
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    return Keys(tmp_path)
+def keys(edge_folder: Path) -> Keys:
+    return Keys(edge_folder)

@@ -39,6 +39,7 @@ from tests.integration.gateway.gel.test_gel_sign_in import CHALLENGE, b64
 from tests.integration.gateway.gel.test_gel_streams import events_of
 from tests.integration.retrieval.service.rag_platform import (
     credential,
+    documents_in,
     peers,
     retrieval_service,
     serving,
@@ -91,7 +92,7 @@ async def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     own = RetrievalSettings(address="")
     async with contextlib.AsyncExitStack() as stack:
         others = await stack.enter_async_context(peers(tmp_path))
-        store = await open_store(f"sqlite+aiosqlite:///{tmp_path / 'retrieval.db'}", own)
+        store = await open_store(await documents_in(tmp_path), own)
         stack.push_async_callback(store.close)
         extractor = await stack.enter_async_context(Extractor())
         registration, _ = retrieval_service(stack, store, extractor, others.targets, own)

@@ -104,7 +104,7 @@ def services(data_dir: Path, service_token: str = SERVICE) -> CallAuthenticator:
     ],
 )
 async def test_a_password_becomes_a_token(
-    edge: Edge, keys: Keys, tmp_path: Path, user: str, key: str, principal: str | None
+    edge: Edge, keys: Keys, edge_folder: Path, user: str, key: str, principal: str | None
 ) -> None:
     password = {"alice": keys.alice, "api": TOKEN, "admin": keys.admin}[key]
     token = await Visit(edge, user, password).token()
@@ -114,7 +114,7 @@ async def test_a_password_becomes_a_token(
     # What the edge passed on is what the services take.
     passed = edge.vectors.retrieval.metadata[-1]["authorization"]
     assert passed == f"Bearer {token}"
-    found = services(tmp_path).authenticate({"authorization": passed})
+    found = services(edge_folder).authenticate({"authorization": passed})
     assert found.id == (principal or keys.alice_id)
     # The other dialects take it as well.
     assert (await edge.http.get("/v1/models", headers=bearer(token))).is_success
@@ -198,26 +198,26 @@ async def test_sessions_are_bounded(
     assert (await visits[2].finish()).status_code == 200
 
 
-async def test_a_revoked_key_ends_its_tokens(edge: Edge, keys: Keys, tmp_path: Path) -> None:
+async def test_a_revoked_key_ends_its_tokens(edge: Edge, keys: Keys, edge_folder: Path) -> None:
     token = await Visit(edge, "alice", keys.alice).token()
     during = Visit(edge, "alice", keys.alice)
     await during.begin()
-    known = services(tmp_path)
+    known = services(edge_folder)
     assert known.authenticate({"authorization": f"Bearer {token}"}).id == keys.alice_id
     keys.file.revoke(keys.alice_id)
     check_refused(await during.finish())
     assert (await edge.http.post(RAG, json=rag(), headers=bearer(token))).status_code == 401
     with pytest.raises(InvalidCredentials):
-        services(tmp_path).authenticate({"authorization": f"Bearer {token}"})
+        services(edge_folder).authenticate({"authorization": f"Bearer {token}"})
 
 
 async def test_services_with_another_service_token_take_none(
-    edge: Edge, keys: Keys, tmp_path: Path
+    edge: Edge, keys: Keys, edge_folder: Path
 ) -> None:
     token = await Visit(edge, "alice", keys.alice).token()
     for other in ("other", ""):
         with pytest.raises(InvalidCredentials):
-            services(tmp_path, other).authenticate({"authorization": f"Bearer {token}"})
+            services(edge_folder, other).authenticate({"authorization": f"Bearer {token}"})
 
 
 class TestWithoutAServiceToken:
@@ -306,10 +306,12 @@ async def test_malformed_last_messages(edge: Edge, keys: Keys, change: object, s
 
 
 @pytest.mark.parametrize("name", ["a,b=c", "größe", "I\u00adX"])
-async def test_names_that_need_preparing(edge: Edge, keys: Keys, tmp_path: Path, name: str) -> None:
+async def test_names_that_need_preparing(
+    edge: Edge, keys: Keys, edge_folder: Path, name: str
+) -> None:
     """Such names come into the file by hand only; what was prepared is what is compared."""
     entry, secret = keys.file.create("x", [Role.USER], gel_user="placeholder")
-    path = tmp_path / "tokens.json"
+    path = edge_folder / "tokens.json"
     prepared = name.replace("\u00ad", "")
     path.write_text(path.read_text().replace('"placeholder"', f'"{prepared}"'))
     assert TokenFile(path).list()[-1].id == entry.id

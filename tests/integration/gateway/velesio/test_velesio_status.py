@@ -36,6 +36,12 @@ ROUTES = [
 ]
 
 
+@pytest.fixture
+async def root(own_root: Root) -> Root:
+    """Tests here count what it ever did, and stop parts of it."""
+    return own_root
+
+
 async def queue(root: Root, **more: Any) -> dict[str, Any]:
     answer = await root.http.get("/queue/status", **more)
     assert answer.status_code == 200, answer.text

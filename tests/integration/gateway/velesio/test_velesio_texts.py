@@ -183,16 +183,16 @@ async def test_a_default_that_does_not_fit_is_no_error(root: Root, stream: bool)
         assert answer.status_code == 400
 
 
-async def test_a_chat_stream_that_fails_says_so_in_this_dialect(root: Root) -> None:
+async def test_a_chat_stream_that_fails_says_so_in_this_dialect(own_root: Root) -> None:
     body = {
         "model": "slow",
         "messages": [{"role": "user", "content": "x" * 200}],
         "stream": True,
     }
-    async with root.http.stream("POST", "/chat/completions", json=body) as answer:
+    async with own_root.http.stream("POST", "/chat/completions", json=body) as answer:
         frames = answer.aiter_bytes()
         assert unity_3((await anext(frames)).split(b"\n\n")[0])["object"] == "chat.completion.chunk"
-        await root.registry.resolve("slow").loaded.engine.close()
+        await own_root.registry.resolve("slow").loaded.engine.close()
         rest = b"".join([frame async for frame in frames])
     *_, last, empty = rest.split(b"\n\n")
     assert empty == b""

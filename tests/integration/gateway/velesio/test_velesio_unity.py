@@ -134,12 +134,12 @@ async def test_a_chat_of_version_3(root: Root) -> None:
         assert json.loads(await call.body())["error"]["code"] == "unauthorized"
 
 
-async def test_a_failure_in_the_middle_is_a_frame(root: Root) -> None:
+async def test_a_failure_in_the_middle_is_a_frame(own_root: Root) -> None:
     body = completion("x" * 200, model="slow", ignore_eos=True)
-    async with asked(root.host, root.port, "/completion", body) as call:
+    async with asked(own_root.host, own_root.port, "/completion", body) as call:
         chunks = call.chunks()
         unity_3(await anext(chunks))
-        await root.registry.resolve("slow").loaded.engine.close()
+        await own_root.registry.resolve("slow").loaded.engine.close()
         *_, last = [chunk async for chunk in chunks]
     assert set(unity_3(last)) == {"error"}
     assert set(unity_3(last)["error"]) == {"code", "message", "details"}

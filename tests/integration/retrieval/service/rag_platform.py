@@ -71,6 +71,7 @@ from services.rpc.server import Registration, Server, ServerSettings
 from services.serving.models import Known, ModelSettings
 from services.serving.models import ModelKind as ServedKind
 from services.settings import RetrievalSettings
+from tests.ready_databases import ready_file
 
 TENANTS = {"user": ["default"], "acme": ["acme"], "both": ["default", "acme"], "root": ["*"]}
 """Tokens, and the tenants that they reach."""
@@ -203,9 +204,8 @@ async def chat_model(id: str, interval_s: float) -> ChatModel:
 @contextlib.asynccontextmanager
 async def model_service(authenticator: CallAuthenticator, folder: Path) -> AsyncIterator[Server]:
     """A catalogue of what the others serve."""
-    async with contextlib.aclosing(
-        await SqlStore.open(f"sqlite:///{folder / 'model.db'}")
-    ) as store:
+    url = await ready_file(folder / "model.db", SqlStore.open)
+    async with contextlib.aclosing(await SqlStore.open(url)) as store:
         feed = ChangeFeed()
         catalog = Catalog(store, announce=feed.announce, report_interval=timedelta(hours=1))
         reports = Reports(catalog)
@@ -330,13 +330,22 @@ async def peers(folder: Path) -> AsyncIterator[Peers]:
         yield Peers(authenticator, servers, embeddings, threads)
 
 
+async def documents_in(folder: Path) -> str:
+    """The service's database in a folder; gives its URL."""
+    return await ready_file(folder / "retrieval.db", _open)
+
+
+async def _open(url: str) -> Store:
+    return await open_store(url, RetrievalSettings(address=""))
+
+
 @contextlib.asynccontextmanager
 async def platform(folder: Path, url: str = "", **settings: Any) -> AsyncIterator[Platform]:
     """Everything, running; documents are kept in SQLite unless a database is named."""
     own = RetrievalSettings(address="", **settings)
     async with contextlib.AsyncExitStack() as stack:
         others = await stack.enter_async_context(peers(folder))
-        store = await open_store(url or f"sqlite+aiosqlite:///{folder / 'retrieval.db'}", own)
+        store = await open_store(url or await documents_in(folder), own)
         stack.push_async_callback(store.close)
         extractor = await stack.enter_async_context(Extractor())
         registration, domain = retrieval_service(stack, store, extractor, others.targets, own)

@@ -215,7 +215,7 @@ def methods() -> list[str]:
 
 @pytest.mark.parametrize("method", methods())
 @settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -163,3 +163,22 @@ def test_what_a_model_can_use() -> None:
     assert set(usable(flow=True, own=dynamic, shifts=False)) == set(plain) - {"Heun"}
     linear = {**dynamic, "time_shift_type": "linear"}
     assert set(usable(flow=True, own=linear, shifts=False)) == {"Euler"}
+
+
+@pytest.mark.parametrize("sampler", SOLVERS)
+def test_each_run_has_a_scheduler_of_its_own(sampler: str) -> None:
+    """What one run does to its scheduler is not seen by the next."""
+    solver = SOLVERS[sampler]
+    fresh, used = build(solver, "automatic", OWN, STEPS), build(solver, "automatic", OWN, STEPS)
+    used.set_timesteps(3)
+    used.timesteps.zero_()
+    used.alphas_cumprod.zero_()
+    for name in ("model_outputs", "ets", "derivatives"):
+        getattr(used, name, []).append("left")
+    again = build(solver, "automatic", OWN, STEPS)
+    for name, value in vars(fresh).items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value.nan_to_num(), getattr(again, name).nan_to_num()), name
+        elif isinstance(value, list):
+            assert value == getattr(again, name), name
+    assert dict(again.config) == dict(fresh.config)

@@ -68,7 +68,7 @@ def tokens(codec: HFText, say: Say, *, tools: bool = True) -> tuple[list[int], s
 
 @CODEC
 @given(data=st.data(), tools=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_ordinary_conversations_are_tokenised_as_transformers_does(
     family: str, kind: str, tools: bool, data: st.DataObject
 ) -> None:
@@ -95,7 +95,7 @@ def hostile(family: str) -> st.SearchStrategy[str]:
 
 @CODEC
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_callers_make_no_control_tokens(family: str, kind: str, data: st.DataObject) -> None:
     codec = CODECS[family, kind]
     texts = hostile(family)
@@ -113,7 +113,7 @@ def test_callers_make_no_control_tokens(family: str, kind: str, data: st.DataObj
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_nor_in_the_echo_engine(data: st.DataObject) -> None:
     codec = EchoText()
     texts = hostile("chatml")

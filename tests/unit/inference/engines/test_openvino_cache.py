@@ -14,27 +14,26 @@ from services.inference.engines.openvino_cache import MANIFEST, Converted, Conve
 from services.inference.engines.openvino_loader import OpenVinoLoader
 from services.inference.engines.openvino_settings import OpenVinoSettings
 from services.weights.folder import ModelFolder
-from tests.conformance.tiny_models import save_model
+from tests.conformance.tiny_models import models_folder, save_model
 
 pytest.importorskip("openvino_genai", reason="the extra `openvino` is not installed")
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    return ModelFolder(save_model(tmp_path_factory.mktemp("source") / "model"))
+    return ModelFolder(save_model(models_folder(tmp_path_factory) / "model"))
 
 
 @pytest.fixture(scope="module")
-def original(source: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Converted:
-    folder = tmp_path_factory.mktemp("original") / "cache"
-    return asyncio.run(ConvertedModels(folder, 8).get(source, "f32"))
+def original(source: ModelFolder) -> Converted:
+    return asyncio.run(ConvertedModels(source.path.parent / "openvino", 8).get(source, "f32"))
 
 
 @pytest.fixture
 def cached(original: Converted, tmp_path: Path) -> Path:
     """A cache of its own that holds the converted model."""
     folder = tmp_path / "cache"
-    shutil.copytree(original.folder.parent, folder)
+    shutil.copytree(original.folder, folder / original.folder.name)
     return folder
 
 

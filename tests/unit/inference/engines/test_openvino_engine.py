@@ -16,7 +16,7 @@ from services.inference.engines import openvino_loader
 from services.inference.engines.openvino_loader import OpenVinoLoader
 from services.inference.engines.openvino_settings import OpenVinoSettings
 from tests.conformance.recorder import Recorder, sequence, submit
-from tests.conformance.tiny_models import save_model
+from tests.conformance.tiny_models import models_folder, save_model
 
 pytest.importorskip("openvino_genai", reason="the extra `openvino` is not installed")
 
@@ -28,7 +28,7 @@ and float32."""
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("models") / "tiny")
+    return save_model(models_folder(tmp_path_factory) / "tiny")
 
 
 async def load(folder: Path, **settings: object) -> LoadedModel:

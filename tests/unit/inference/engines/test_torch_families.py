@@ -27,7 +27,7 @@ async def test_batched_greedy_is_what_generate_gives(family: str, tmp_path: Path
     settings = TorchSettings(dtype="float32", device="cpu", max_batch_size=4, step_tokens=48)
     loaded = await TorchLoader(settings).load(ModelSpec(family, "1", folder), lambda share: None)
     recorders = [
-        submit(loaded.engine, sequence(prompt, 20 + 3 * place, temperature=0, ignore_eos=True))
+        submit(loaded.engine, sequence(prompt, 8 + 2 * place, temperature=0, ignore_eos=True))
         for place, prompt in enumerate(prompts)
     ]
     for place, (prompt, recorder) in enumerate(zip(prompts, recorders, strict=True)):
@@ -36,7 +36,7 @@ async def test_batched_greedy_is_what_generate_gives(family: str, tmp_path: Path
         expected = model.generate(
             torch.tensor([prompt]),
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            max_new_tokens=20 + 3 * place,
+            max_new_tokens=8 + 2 * place,
             do_sample=False,
             eos_token_id=None,
             pad_token_id=0,

@@ -1,4 +1,4 @@
-"""The surface of fine-tuning with real client libraries, each in an environment of its own.
+"""Fine-tuning and batches with real client libraries, each in an environment of its own.
 
 What comes of a training is tried in `test_fine_tuning`; here jobs are as short as can be.
 """
@@ -35,9 +35,10 @@ def run(platform: Platform, *command: object) -> None:
 
 
 @pytest.mark.parametrize("client", ["openai-1", "openai-3"])
-def test_openai_python(platform: Platform, client: str) -> None:
+@pytest.mark.parametrize("what", ["batch", "fine_tuning"])
+def test_openai_python(platform: Platform, client: str, what: str) -> None:
     python = CLIENTS / client / "bin" / "python"
-    run(platform, python, HERE / "openai_fine_tuning_session.py")
+    run(platform, python, HERE / f"openai_{what}_session.py")
 
 
 def test_openai_node(platform: Platform) -> None:
