@@ -139,7 +139,7 @@ def partners(leaf: Leaf) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: leaf.dotted)
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_key_can_be_set_every_way(leaf: Leaf, data: st.DataObject, tmp_path: Path) -> None:
     value = data.draw(values(leaf))

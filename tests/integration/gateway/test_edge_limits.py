@@ -89,9 +89,9 @@ async def tokens_left(platform: LimitsPlatform) -> int:
     return int(answer.headers["x-ratelimit-remaining-tokens"]) + reserved
 
 
-async def test_100_clients_get_as_many_answers_as_the_limit_says(tmp_path: Path) -> None:
+async def test_200_clients_get_as_many_answers_as_the_limit_says(tmp_path: Path) -> None:
     async with limits_platform(tmp_path, limits={"requests_per_minute": 37}) as platform:
-        assert await flood(platform, 100) == {200: 37, 429: 63}
+        assert await flood(platform, 200) == {200: 37, 429: 163}
         bob = {"authorization": f"Bearer {TOKENS[1]}"}
         answer = await platform.http.post(PATH, json=chat(), headers=bob)
         assert answer.status_code == 200, "others have limits of their own"
@@ -103,16 +103,16 @@ async def test_100_clients_get_as_many_answers_as_the_limit_says(tmp_path: Path)
             assert told["x-ratelimit-remaining-requests"] == remaining
 
 
-async def test_100_clients_get_as_many_places_as_there_are(tmp_path: Path) -> None:
+async def test_200_clients_get_as_many_places_as_there_are(tmp_path: Path) -> None:
     async with limits_platform(tmp_path, limits={"concurrent_requests": 9}) as platform:
         body = chat(model=SLOW, text="y" * 200, max_tokens=200, stream=True)
         async with contextlib.AsyncExitStack() as stack:
             asked = [
                 stack.enter_async_context(platform.http.stream("POST", PATH, json=body))
-                for _ in range(100)
+                for _ in range(200)
             ]
             answers = await asyncio.gather(*asked)
-            assert Counter(answer.status_code for answer in answers) == {200: 9, 429: 91}
+            assert Counter(answer.status_code for answer in answers) == {200: 9, 429: 191}
             refused = next(answer for answer in answers if answer.status_code == 429)
             problem = json.loads(await refused.aread())
             assert "9 requests at once" in problem["error"]["message"]
@@ -134,7 +134,7 @@ async def test_a_place_is_free_once_the_answer_is_there(tmp_path: Path, stream: 
 async def test_two_edges_share_one_redis(tmp_path: Path, redis: RedisServer) -> None:
     limits = {"requests_per_minute": 41, "tokens_per_minute": 100_000}
     async with limits_platform(tmp_path, edges=2, redis_url=redis.url, limits=limits) as platform:
-        assert await flood(platform, 100) == {200: 41, 429: 59}
+        assert await flood(platform, 200) == {200: 41, 429: 159}
         # Who calls the service itself has used up the same limit.
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await platform.inference.Chat(rpc_chat(), metadata=ADA)
@@ -142,9 +142,9 @@ async def test_two_edges_share_one_redis(tmp_path: Path, redis: RedisServer) -> 
         await platform.inference.Chat(rpc_chat(), metadata=BOB)
 
 
-async def test_tokens_of_100_clients_stay_within_the_limit(tmp_path: Path) -> None:
+async def test_tokens_of_200_clients_stay_within_the_limit(tmp_path: Path) -> None:
     async with limits_platform(tmp_path, limits={"tokens_per_minute": 3000}) as platform:
-        counts = await flood(platform, 100, text="z" * 30, max_tokens=30)
+        counts = await flood(platform, 200, text="z" * 30, max_tokens=30)
         assert set(counts) == {200, 429}
         records = [record for record in platform.records() if record.outcome == "ok"]
         assert len(records) == counts[200]

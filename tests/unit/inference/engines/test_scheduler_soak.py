@@ -1,4 +1,4 @@
-"""Six thousand requests of every kind over the symbolic memory, one seed, no clock."""
+"""Twenty thousand requests of every kind over the symbolic memory, one seed, no clock."""
 
 import random
 from collections import Counter
@@ -16,11 +16,11 @@ from services.inference.engines.sequences import GroupState
 from tests.unit.inference.engines.scheduler_bench import EOS, Bench, request
 from tests.unit.inference.engines.symbolic_memory import continuation
 
-REQUESTS = 6_000
+REQUESTS = 20_000
 HUGE = 10_000
 
 
-def test_thousands_of_requests_leave_nothing_behind() -> None:
+def test_twenty_thousand_requests_leave_nothing_behind() -> None:
     dice = random.Random(3)
     bench = Bench(
         slots=8, queue_limit=24, step_tokens=64, context=256, kv_tokens=900, speculative_tokens=4
@@ -49,7 +49,7 @@ def test_thousands_of_requests_leave_nothing_behind() -> None:
     assert len(bench.pool._index) == 0
     # Everything this test is about did happen.
     assert set(refused) == {QueueFull, ContextLengthExceeded, InvalidArgument}
-    assert ended["answered"] > 500
+    assert ended["answered"] > 1000
     assert ended["late"] > 100
     assert ended["reused"] > 100
     assert bench.drafted > bench.matched > 1000
