@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from starters.chat.recipe.curriculum import SEED, Rows, draw, rows_of, shares
+from starters.chat.recipe.curriculum import SEED, Rows, draw, lesson
 from starters.chat.recipe.rendering import render
 from starters.chat.recipe.tokenizer import END, START
 
@@ -61,9 +61,9 @@ class Encoder:
 
 def batch(encoder: Encoder, step: int) -> Batch:
     """Draws conversations until the rows are full; each goes where it leaves the least room."""
-    rows = rows_of(step)
+    rows = lesson(step).rows(step)
     rng = Random(f"{SEED} {step}")
-    mixture = shares(rows)
+    mixture = lesson(step).mixture(step)
     names, weights = tuple(mixture), tuple(mixture.values())
     tokens = np.zeros((rows.count, rows.length), np.int64)
     owner = np.zeros_like(tokens)

@@ -88,11 +88,10 @@ SHORT: Final = Rows(64, 128, 0.5)
 MIDDLE: Final = Rows(32, 256, 0.3)
 LONG: Final = Rows(16, 512, 0.25)
 LONGEST: Final = Rows(8, 1024, 0.25)
-_TURNS: Final = (SHORT, MIDDLE, LONG, SHORT, MIDDLE, LONG, SHORT, MIDDLE, LONG, SHORT, LONGEST)
 
 Shares = dict[str, float]
 # Relative numbers of examples, by the rows that they go to.
-_SHARES: Final[dict[Rows, Shares]] = {
+_ALL: Final[dict[Rows, Shares]] = {
     SHORT: {
         "chat": 5, "identity": 4, "introduction": 2, "memory": 2, "facts": 15, "platform": 8,
         "unknown": 5, "too_hard": 2, "instructions": 16, "addition": 13, "subtraction": 15,
@@ -117,35 +116,61 @@ _SHARES: Final[dict[Rows, Shares]] = {
 }  # fmt: skip
 
 
-def shares(rows: Rows) -> Shares:
-    """The relative numbers of examples in rows of a shape."""
-    return _SHARES[rows]
-
-
-def rows_of(step: int) -> Rows:
-    """The shape of a step's batch; every shape holds equally many tokens."""
-    return _TURNS[step % len(_TURNS)]
+# The same, once most is known: more of what takes longest, which is finding and copying.
+_HARD: Final = {
+    SHORT: _ALL[SHORT],
+    MIDDLE: _ALL[MIDDLE] | {"echo": 14, "lookup": 18, "extraction": 24, "context_several": 16},
+    LONG: _ALL[LONG] | {"tool_choice": 18, "tool_parallel": 20, "context_long": 12},
+    LONGEST: _ALL[LONGEST] | {"tool_choice": 12, "tool_parallel": 12, "context_long": 32},
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """Warm-up, a constant rate, and a linear decay to zero."""
+class Lesson:
+    """Steps with a mixture of skills, and a rate that warms up, is constant and falls to zero.
 
+    Steps are counted over all lessons: `first` is the first of this one, `last` the first that is
+    not. From `decay` on the rate falls. `turns` are the shapes of the batches, one after another.
+    """
+
+    first: int
     warmup: int
     decay: int
-    total: int
-    first: int = 0
-    peak: float = 1.0
+    last: int
+    peak: float
+    turns: tuple[Rows, ...]
+    shares: dict[Rows, Shares]
 
     def rate(self, step: int) -> float:
         """The factor on the learning rates at a step."""
         rising = (step - self.first + 1) / self.warmup
-        return self.peak * min(1.0, rising, (self.total - step) / (self.total - self.decay))
+        return self.peak * min(1.0, rising, (self.last - step) / (self.last - self.decay))
+
+    def rows(self, step: int) -> Rows:
+        """The shape of a step's batch; every shape holds equally many tokens."""
+        return self.turns[step % len(self.turns)]
+
+    def mixture(self, step: int) -> Shares:
+        """The relative numbers of examples in a step's batch."""
+        return self.shares[self.rows(step)]
 
 
-SCHEDULE: Final = Schedule(warmup=100, decay=3300, total=5500)
-FINISHING: Final = Schedule(warmup=40, decay=5600, total=5950, first=5500, peak=0.3)
-"""Goes on from weights that are there."""
+LESSONS: Final = (
+    Lesson(
+        first=0, warmup=100, decay=3600, last=6000, peak=1.0, shares=_ALL,
+        turns=(SHORT, MIDDLE, LONG, SHORT, MIDDLE, LONG, SHORT, MIDDLE, LONG, SHORT, LONGEST),
+    ),
+    Lesson(
+        first=6000, warmup=40, decay=6200, last=7000, peak=0.4, shares=_HARD,
+        turns=(SHORT, LONG, MIDDLE, LONGEST, SHORT, LONG, MIDDLE, LONG, LONGEST),
+    ),
+)  # fmt: skip
+STEPS: Final = LESSONS[-1].last
+
+
+def lesson(step: int) -> Lesson:
+    """The lesson that a step belongs to."""
+    return next(each for each in LESSONS if step < each.last)
 
 
 def draw(name: str, rng: Random, *, held_out: bool) -> Example:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -133,42 +132,13 @@ _NAMES: Final = {
 }
 
 
-def _both_names(layers: int) -> Iterator[tuple[str, str]]:
-    """The name of each weight here, and the one that LlamaForCausalLM gives it."""
-    yield "embedding", "model.embed_tokens.weight"
-    yield "norm", "model.norm.weight"
-    for i in range(layers):
-        for ours, theirs in _NAMES.items():
-            yield f"layers.{i}.{ours}", f"model.layers.{i}.{theirs}.weight"
-
-
 def named_weights(network: Network) -> dict[str, Tensor]:
     """The weights in bf16 under the names that LlamaForCausalLM gives them."""
-    own = network.state_dict()
-    return {
-        theirs: own[ours].bfloat16().cpu().contiguous()
-        for ours, theirs in _both_names(network.shape.layers)
-    }
-
-
-def take_weights(network: Network, weights: Mapping[str, Tensor]) -> None:
-    """Puts weights in place, named as `named_weights` names them."""
-    names = _both_names(network.shape.layers)
-    network.load_state_dict({ours: weights[theirs] for ours, theirs in names})
-
-
-def shape_of(config: Mapping[str, Any]) -> Shape:
-    """The size that a LlamaConfig of `llama_config` tells."""
-    return Shape(
-        width=config["hidden_size"],
-        layers=config["num_hidden_layers"],
-        heads=config["num_attention_heads"],
-        inner=config["intermediate_size"],
-        vocabulary=config["vocab_size"],
-        context=config["max_position_embeddings"],
-        theta=config["rope_theta"],
-        epsilon=config["rms_norm_eps"],
-    )
+    found = {"model.embed_tokens.weight": network.embedding, "model.norm.weight": network.norm}
+    for i, layer in enumerate(network.layers):
+        for ours, theirs in _NAMES.items():
+            found[f"model.layers.{i}.{theirs}.weight"] = getattr(layer, ours)
+    return {name: weight.detach().bfloat16().cpu().contiguous() for name, weight in found.items()}
 
 
 def llama_config(shape: Shape, eos: int, pad: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from starters.chat.recipe.curriculum import SEED, draw, rows_of, shares
+from starters.chat.recipe.curriculum import LESSONS, SEED, draw
 from starters.chat.recipe.rendering import TEMPLATE, render
 
 VOCABULARY: Final = 3072
@@ -36,7 +36,7 @@ _SAMPLES: Final = 40_000
 def _texts() -> Iterator[str]:
     rng = Random(f"{SEED} tokenizer")
     for step in range(_SAMPLES):
-        mixture = shares(rows_of(step))
+        mixture = LESSONS[0].mixture(step)
         name = rng.choices(tuple(mixture), tuple(mixture.values()))[0]
         example = draw(name, rng, held_out=False)
         yield render(example.messages, example.tools)

@@ -1,16 +1,13 @@
 """Trains penstock-starter from nothing, or goes on from the last checkpoint.
 
 python -m starters.chat.recipe.train
-python -m starters.chat.recipe.train --finish    # a last lesson, from the shipped weights
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing as mp
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -19,14 +16,13 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from starters.chat.recipe import tokenizer as bpe
 from starters.chat.recipe.batches import Batch, Encoder, batch
-from starters.chat.recipe.curriculum import FINISHING, SCHEDULE, SEED, Schedule
+from starters.chat.recipe.curriculum import SEED, STEPS, lesson
 from starters.chat.recipe.export import export
-from starters.chat.recipe.network import SHAPE, Network, shape_of, take_weights
+from starters.chat.recipe.network import SHAPE, Network
 from starters.chat.recipe.start import begin
 from starters.computing import Muon, fast_dtype, keep_memory
 
@@ -77,13 +73,13 @@ def _tokenizer() -> Tokenizer:
 class Training:
     """A run: the network, its optimizers and how far it is."""
 
-    def __init__(self, device: torch.device, schedule: Schedule) -> None:
+    def __init__(self, device: torch.device) -> None:
         WORK.mkdir(exist_ok=True)
         self.device = device
-        self.schedule = schedule
-        self.done = schedule.first
+        self.done = 0
         torch.manual_seed(SEED)
-        self.network = self._shipped() if self.done else self._fresh()
+        self.network = Network(SHAPE, fast_dtype(device))
+        begin(self.network)
         self.network.to(device)
         self.tokenizer = _tokenizer()
         self.optimizers = optimizers(self.network)
@@ -91,22 +87,8 @@ class Training:
         if self._checkpoint.exists():
             self._resume()
 
-    def _fresh(self) -> Network:
-        network = Network(SHAPE, fast_dtype(self.device))
-        begin(network)
-        return network
-
-    def _shipped(self) -> Network:
-        shape = shape_of(json.loads((MODEL / "config.json").read_text()))
-        network = Network(shape, fast_dtype(self.device))
-        take_weights(network, load_file(MODEL / "model.safetensors"))
-        shutil.copy(MODEL / "tokenizer.json", WORK)
-        return network
-
     def _resume(self) -> None:
         state = torch.load(self._checkpoint, map_location=self.device)
-        if not self.schedule.first <= state["done"] <= self.schedule.total:
-            raise SystemExit(f"{self._checkpoint} is of another run, at step {state['done']}.")
         self.network.load_state_dict(state["network"])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
@@ -122,25 +104,24 @@ class Training:
         draft.replace(self._checkpoint)
         export(self.network, self.tokenizer, WORK / "exported")
 
-    def _batches(self, total: int, producers: int) -> Iterator[Batch]:
+    def _batches(self, producers: int) -> Iterator[Batch]:
         """The batches of all steps to come, each made by the producer whose turn it is."""
         queues: list[mp.Queue[Batch]] = [mp.Queue(_AHEAD) for _ in range(producers)]
         for turn, made in enumerate(queues):
-            steps = range(self.done + turn, total, producers)
+            steps = range(self.done + turn, STEPS, producers)
             arguments = (str(WORK / "tokenizer.json"), steps, made)
             mp.Process(target=produce, args=arguments, daemon=True).start()
-        for step in range(total - self.done):
+        for step in range(STEPS - self.done):
             yield queues[step % producers].get(timeout=600)
 
     def run(self, *, producers: int = 1, compiled: bool = True) -> None:
-        """Trains to the end of the schedule, with a checkpoint every so often."""
+        """Trains to the end of the last lesson, with a checkpoint every so often."""
         forward = torch.compile(self.network, dynamic=False) if compiled else self.network
-        schedule = self.schedule
         began, tokens, losses = time.monotonic(), 0, list[float]()
-        for packed in self._batches(schedule.total, producers):
+        for packed in self._batches(producers):
             for optimizer, rate in zip(self.optimizers, (_MATRIX_RATE, _OTHER_RATE), strict=True):
                 for group in optimizer.param_groups:
-                    group["lr"] = rate * schedule.rate(self.done)
+                    group["lr"] = rate * lesson(self.done).rate(self.done)
             loss = forward(*(torch.from_numpy(part).to(self.device) for part in astuple(packed)))
             loss.backward()
             for optimizer in self.optimizers:
@@ -155,7 +136,7 @@ class Training:
                 print(f"{time.strftime('%H:%M:%S')} step {self.done} loss {mean:.4f} "
                       f"tokens/s {speed:.0f}", flush=True)  # fmt: skip
                 began, tokens, losses = time.monotonic(), 0, []
-            if self.done % _SAVE_EVERY == 0 or self.done >= schedule.total:
+            if self.done % _SAVE_EVERY == 0 or self.done == STEPS:
                 self.save()
 
 
@@ -167,11 +148,10 @@ def main() -> None:
     parser.add_argument("--producers", type=int, default=1, help="processes that make batches")
     parser.add_argument("--output", type=Path, default=MODEL)
     parser.add_argument("--eager", action="store_true", help="do not compile the network")
-    parser.add_argument("--finish", action="store_true", help="go on from the shipped weights")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     keep_memory()
-    training = Training(chosen.device, FINISHING if chosen.finish else SCHEDULE)
+    training = Training(chosen.device)
     training.run(producers=chosen.producers, compiled=not chosen.eager)
     export(training.network, training.tokenizer, chosen.output)
 

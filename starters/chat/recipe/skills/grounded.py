@@ -272,7 +272,7 @@ def several_questions(source: Source) -> Example:
 
 def many_questions(source: Source) -> Example:
     """The same over a long context: dense practice in finding."""
-    return _several(source, source.integer(5, 9), source.integer(2, 16))
+    return _several(source, source.integer(5, 9), source.integer(2, 30))
 
 
 def _several(source: Source, asked: int, beside: int) -> Example:

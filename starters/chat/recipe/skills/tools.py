@@ -247,7 +247,7 @@ def session(source: Source) -> Example:
             plain = source.pick((chat, fact, identity))(source)
             if plain.accepted != (NEEDS_TOOL,):
                 turns += plain.messages[-2:]
-        elif roll < 0.32 and len(offers) > 1:
+        elif roll < 0.45 and len(offers) > 1:
             both = [each.ask(source) for each in source.some(offers, 2)]
             turns += [user(_both(source, *both)), _called(*both)]
         else:

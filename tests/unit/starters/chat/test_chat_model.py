@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from random import Random
 from typing import Any
 
@@ -11,20 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from starters.chat.recipe.curriculum import FINISHING, SCHEDULE, SKILLS, Schedule, draw
+from starters.chat.recipe.curriculum import LESSONS, SKILLS, STEPS, Lesson, draw, lesson
 from starters.chat.recipe.exam import MODEL
-from starters.chat.recipe.network import (
-    Network,
-    Shape,
-    llama_config,
-    named_weights,
-    shape_of,
-    take_weights,
-)
+from starters.chat.recipe.network import Network, Shape, llama_config, named_weights
 from starters.chat.recipe.rendering import TEMPLATE, render
 
 FAST = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
@@ -154,19 +147,20 @@ def test_the_trained_network_is_the_network_that_ships() -> None:
     assert loss.item() == pytest.approx(llama(tokens, labels=tokens).loss.item(), abs=0.03)
 
 
-def test_training_goes_on_from_the_weights_that_ship() -> None:
-    shipped = load_file(MODEL / "model.safetensors")
-    network = Network(shape_of(json.loads((MODEL / "config.json").read_text())))
-    take_weights(network, shipped)
-    taken = named_weights(network)
-    assert taken.keys() == shipped.keys()
-    assert all(torch.equal(taken[name], shipped[name]) for name in shipped)
-    assert shape_of(llama_config(network.shape, 2, 0)) == network.shape
+@pytest.mark.parametrize("each", LESSONS)
+def test_the_rate_rises_and_falls_to_nothing(each: Lesson) -> None:
+    rates = [each.rate(step) for step in range(each.first, each.last)]
+    assert max(rates) == each.peak
+    assert 0 < rates[0] < each.peak / 20
+    assert 0 < rates[-1] < each.peak / 20
 
 
-@pytest.mark.parametrize("schedule", [SCHEDULE, FINISHING])
-def test_the_rate_rises_and_falls_to_nothing(schedule: Schedule) -> None:
-    rates = [schedule.rate(step) for step in range(schedule.first, schedule.total)]
-    assert max(rates) == schedule.peak
-    assert 0 < rates[0] < schedule.peak / 20
-    assert 0 < rates[-1] < schedule.peak / 20
+def test_lessons_follow_each_other() -> None:
+    of_steps = [lesson(step) for step in range(STEPS)]
+    assert [len(list(steps)) for _, steps in groupby(of_steps, key=LESSONS.index)] == [
+        each.last - each.first for each in LESSONS
+    ]
+    for step in range(STEPS):
+        rows = of_steps[step].rows(step)
+        assert rows.count * rows.length == 8192
+        assert of_steps[step].mixture(step)
