@@ -113,8 +113,8 @@ def story(client: openai.OpenAI, folder: pathlib.Path, **wishes: Any) -> None:
 
 
 def brief(client: openai.OpenAI, folder: pathlib.Path) -> None:
-    """The same in a third of the epochs that are chosen where nobody says how many."""
-    story(client, folder, hyperparameters={"n_epochs": 2})
+    """The same in two thirds of the epochs that are chosen where nobody says how many."""
+    story(client, folder, hyperparameters={"n_epochs": 4})
 
 
 def _gone(client: openai.OpenAI, model: str) -> None:

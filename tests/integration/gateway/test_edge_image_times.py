@@ -62,4 +62,4 @@ async def test_a_stream(edge: Edge, path: str, request_: dict[str, Any]) -> None
 async def test_the_setting_is_the_most(edge: Edge) -> None:
     answer = await edge.http.post(DRAW, json={"prompt": "x"}, headers={"x-request-timeout": "5000"})
     assert answer.status_code == 200
-    assert 500 < edge.vectors.images.time_left_s[-1] <= 600
+    assert 500 < edge.vectors.images.time_left_s[-1] < 610  # gRPC rounds long times up

@@ -90,7 +90,8 @@ async def test_results_and_checkpoints_are_called_by_their_ids(tmp_path: Path, r
 
         async def answer(model: str) -> str:
             message = message_pb2.Message(
-                role=message_pb2.ROLE_USER, parts=[message_pb2.Part(text="Tell me about rivers.")]
+                role=message_pb2.ROLE_USER,
+                parts=[message_pb2.Part(text="What is the capital of France?")],
             )
             request = inference_pb.ChatRequest(
                 model=model,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from services.image.engines.diffusers_rows import Rows
+from services.image.engines.diffusers_rows import PROOF, Rows
 
 
 class Denoiser(nn.Module):
@@ -18,7 +18,7 @@ class Denoiser(nn.Module):
     def __init__(self, exact_up_to: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
-        self._exact_up_to = exact_up_to
+        self.exact_up_to = exact_up_to
         self.mode = ""
         self.calls: list[int] = []
 
@@ -28,7 +28,7 @@ class Denoiser(nn.Module):
         self.calls.append(sample.shape[0])
         found = sample + self.weight + encoder_hidden_states.mean(dim=(1, 2))[:, None, None, None]
         usual = encoder_hidden_states.shape[1] == 7 and timestep.dtype == torch.int64
-        most = self._exact_up_to if usual and not self.mode else 2
+        most = self.exact_up_to if usual and not self.mode else 2
         return (found + (sample.shape[0] > most) * 1e-3,)
 
 
@@ -81,6 +81,33 @@ def test_rows_come_out_as_they_do_alone(exact_up_to: int, count: int) -> None:
     assert max(denoiser.calls) <= max(2, exact_up_to)
     if exact_up_to == 99:
         assert len(denoiser.calls) < count or count == 1
+
+
+@torch.no_grad()
+def test_in_sixteen_bits_a_group_is_trusted_only_after_many_equal_numbers() -> None:
+    denoiser = Denoiser(99).to(torch.bfloat16)
+    rows = Rows(denoiser, exact=True, most=8)
+    rounds = PROOF // inputs(8)[0].numel()
+    for _ in range(rounds):
+        run(rows, denoiser, 8)
+    assert denoiser.calls == [*[2] * 8, 16] * rounds
+    denoiser.calls.clear()
+    run(rows, denoiser, 8)
+    assert denoiser.calls == [16]
+
+
+@torch.no_grad()
+def test_one_difference_is_enough_however_much_was_equal() -> None:
+    denoiser = Denoiser(99).to(torch.bfloat16)
+    rows = Rows(denoiser, exact=True, most=2)
+    for _ in range(9):
+        run(rows, denoiser, 2)
+    denoiser.exact_up_to = 2
+    assert torch.equal(run(rows, denoiser, 2), run(rows, denoiser, 2))
+    denoiser.calls.clear()
+    denoiser.exact_up_to = 99
+    run(rows, denoiser, 2)
+    assert denoiser.calls == [2, 2]
 
 
 @torch.no_grad()
