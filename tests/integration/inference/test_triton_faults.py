@@ -206,7 +206,8 @@ async def test_a_dead_model_is_loaded_anew(servers: list[TritonServer], folder: 
         failure = (await ticks(loaded, 2).until_over()).failure
         assert isinstance(failure, Unavailable)
         assert failure.retry_after_s
-        assert "has died" in failure.message
+        # The call finds it, or the engine's own look at its models does.
+        assert "has died" in failure.message or "is not there" in failure.message
         await until(lambda: _ready(loaded.engine, server), timeout=60)
         assert (await ticks(loaded, 2).until_over()).failure is None
 
