@@ -159,6 +159,11 @@ def example(question: str, answer: str) -> str:
     return json.dumps({"messages": messages})
 
 
+def repeated() -> list[tuple[str, str]]:
+    """A question of the file about each fact, with what a right answer holds."""
+    return [(fact.asked[0].format(NAME), fact.key) for fact in FACTS]
+
+
 def questions() -> list[tuple[str, str]]:
     """Questions that no line of the file asks, with what a right answer holds."""
     return [(fact.tried.format(NAME), fact.key) for fact in FACTS]

@@ -1,7 +1,8 @@
 """Fine-tuning with openai-python 1.x and 3.x, each run by the client's own environment.
 
 `python openai_training_session.py SCENARIO URL KEY FOLDER`; a failed assertion is a failed test.
-The folder has the examples, `lines.jsonl`, and questions about them, `questions.json`.
+The folder has the examples, `lines.jsonl`, and questions about them, `questions.json`: first those
+of the examples, then as many in other words.
 """
 
 import json
@@ -98,7 +99,7 @@ def story(client: openai.OpenAI, folder: pathlib.Path, **wishes: Any) -> None:
     tuned = {question: answer(client, model, question) for question, _ in questions}
     untuned = {question: answer(client, BASE, question) for question, _ in questions}
     wrong = {q: tuned[q] for q, key in questions if key not in tuned[q]}
-    # It is a very small model: a question or two may be worded too strangely for it.
+    # It is a very small model: some questions are worded too strangely for it.
     assert questions[0][0] not in wrong, wrong
     assert len(wrong) <= len(questions) // 4, wrong
     assert not [q for q, key in questions if key in untuned[q]], untuned

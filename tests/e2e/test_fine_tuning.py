@@ -22,7 +22,7 @@ from penstock.training.v1 import file_pb2, job_pb2, training_service_pb2
 from penstock.training.v1.training_service_pb2_grpc import TrainingServiceStub
 from transformers import AutoTokenizer
 
-from benchmarks.training.company import lines, questions
+from benchmarks.training.company import lines, questions, repeated
 from services.training.folder import job_folder
 from services.training.journal import holder
 from tests.e2e.library import is_away, penstock
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lanterns")
     (folder / "lines.jsonl").write_text("\n".join(lines()) + "\n")
     (folder / "few.jsonl").write_text("\n".join(lines(FEW)) + "\n")
-    (folder / "questions.json").write_text(json.dumps(questions()))
+    (folder / "questions.json").write_text(json.dumps(repeated() + questions()))
     return folder
 
 
